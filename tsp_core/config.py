@@ -1,0 +1,348 @@
+"""The configuration: one frozen pydantic model per stage, gathered in `Config`.
+
+Every field has a default and says its unit and the reason for the default. Fields flagged
+`RUNTIME` say how the work is done (workers, batch sizes of inference, paths of caches), not what
+comes out; they take no part in fingerprints. `tsp_core.config_io` reads the YAML file.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+RUNTIME: dict[str, Any] = {"runtime": True}
+"""Marks a field that cannot change any artifact's content."""
+
+URI: dict[str, Any] = {"uri": True}
+"""Marks a field that holds a path or URI; relative ones are taken from the file's folder."""
+
+EncoderName = Literal["r2plus1d_34", "r2plus1d_18", "r3d_18", "mc3_18", "r2plus1d_tiny"]
+FeatureFormat = Literal["h5", "npy", "pkl", "parquet"]
+Precision = Literal["fp32", "bf16", "fp16"]
+STAGE_NAMES = ("ingest", "annotate", "index", "gvf", "pretrain", "export", "evaluate")
+
+PositiveInt = Annotated[int, Field(ge=1)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction01 = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+
+
+class Section(BaseModel):
+    """Base of all configuration models: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class ClipConfig(Section):
+    """What one clip is (paper, section 4.1: 16 frames at 15 fps, 112x112 pixels)."""
+
+    length: PositiveInt = Field(16, description="Frames per clip.")
+    frame_rate: PositiveFloat = Field(
+        15.0, description="Frames per second at which videos are sampled, whatever their own rate."
+    )
+    resize_height: PositiveInt = Field(128, description="Pixels; frames are resized to this first.")
+    resize_width: PositiveInt = Field(171, description="Pixels; frames are resized to this first.")
+    crop_size: PositiveInt = Field(
+        112, description="Pixels; side of the square crop: random in training, central elsewhere."
+    )
+    color: Literal["bt601", "tags"] = Field(
+        "bt601",
+        description="YUV to RGB conversion: 'bt601' as every published weight saw it, whatever the "
+        "file's tags say; 'tags' honours the file's own colour tags.",
+    )
+
+    @property
+    def seconds(self) -> float:
+        """Extent of one clip in seconds: `length / frame_rate`."""
+        return self.length / self.frame_rate
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> ClipConfig:
+        if self.crop_size > min(self.resize_height, self.resize_width):
+            raise ValueError(
+                f"crop_size {self.crop_size} exceeds the resized frame "
+                f"{self.resize_height}x{self.resize_width}; lower crop_size or raise resize_*"
+            )
+        return self
+
+
+class EncoderConfig(Section):
+    """The video encoder and the weights it starts from; GVFs are computed with the same."""
+
+    name: EncoderName = Field("r2plus1d_34", description="Architecture of the encoder.")
+    weights: str = Field(
+        "kinetics",
+        description="Initial weights: 'kinetics' (published Kinetics-400 weights), the name of a "
+        "released checkpoint, 'random:SEED', or a path or URI of a checkpoint.",
+    )
+    sha256_prefix: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{6,64}$",
+        description="Expected start of the SHA-256 of the weights file; refused when it differs.",
+    )
+    mirror: str | None = Field(
+        None,
+        description="Folder or URI prefix that holds the published weight files under their "
+        "published names, for machines without internet access.",
+        json_schema_extra={**URI, **RUNTIME},
+    )
+
+
+class IngestConfig(Section):
+    """Where the videos are, and when one is refused."""
+
+    videos: str | tuple[str, ...] | None = Field(
+        None,
+        description="A folder, a glob, a list of URIs, or a .csv or .parquet list with the column "
+        "'uri' (optional columns: 'video' for its name, 'sha256' for its checksum).",
+        json_schema_extra=URI,
+    )
+    extensions: tuple[str, ...] = Field(
+        ("mp4", "mkv", "avi", "mov", "webm", "m4v", "mpg", "mpeg", "ts", "flv", "wmv", "3gp"),
+        description="File endings taken from a folder.",
+    )
+    names: Literal["stem", "path"] = Field(
+        "stem",
+        description="A video's name: the file name without its ending, or the path below the "
+        "folder with '/' as '__' (for datasets that use one file name in several folders).",
+    )
+    truncated: Literal["quarantine", "keep"] = Field(
+        "quarantine",
+        description="What to do with a video whose decoding stops early: refuse it, or keep the "
+        "frames before the damage.",
+    )
+    max_bad_fraction: Fraction01 = Field(
+        0.1,
+        description="The run fails when more than this fraction of the videos is quarantined.",
+        json_schema_extra=RUNTIME,
+    )
+    shard_size: PositiveInt = Field(32, description="Videos per task.", json_schema_extra=RUNTIME)
+
+
+class AnnotateConfig(Section):
+    """The temporal annotations and how background segments are cut out between them."""
+
+    annotations: str | dict[str, str] | None = Field(
+        None,
+        description="The annotation file or folder; for formats that hold one subset per file, a "
+        "mapping from subset to file.",
+        json_schema_extra=URI,
+    )
+    format: Literal["activitynet", "thumos14", "csv", "tsp-csv"] = Field(
+        "activitynet", description="Layout of the annotations."
+    )
+    classes: tuple[str, ...] | None = Field(
+        None,
+        description="The action classes in index order; an unknown label is then an error. "
+        "Default: the labels found, sorted.",
+    )
+    video_prefix: str | None = Field(
+        None,
+        description="What file names have in front of the annotated name ('v_' in ActivityNet). "
+        "Default: tried without, then with 'v_'.",
+    )
+    official_background: bool = Field(
+        False,
+        description="Cut background segments exactly as the released ground truth does, including "
+        "the gaps it opens inside overlapping actions; default is the true complement.",
+    )
+    min_background_clips: NonNegativeFloat = Field(
+        5.0,
+        description="Shortest background segment, in clips of 16/15 s (5 on ActivityNet, 1 on "
+        "THUMOS14, as released).",
+    )
+    on_missing_video: Literal["report", "fail"] = Field(
+        "report", description="An annotated video that is not among the ingested ones."
+    )
+    on_bad_segment: Literal["report", "fail"] = Field(
+        "fail", description="A reversed, negative or not finite segment, or an unknown class."
+    )
+
+
+class IndexConfig(Section):
+    """The clip index: which segments can hold a clip."""
+
+    subsets: tuple[str, ...] | None = Field(
+        None, description="Subsets to index. Default: all that are annotated."
+    )
+
+
+class GvfConfig(Section):
+    """Global video features (paper, section 3.3): pooled over the clips of a whole video."""
+
+    pooling: Literal["max", "avg", "none"] = Field(
+        "max", description="Pooling over clips; 'none' trains without a global video feature."
+    )
+    stride: PositiveInt = Field(16, description="Sampled frames between the starts of clips.")
+    file: str | None = Field(
+        None,
+        description="Take the features from this H5 or Parquet file instead of computing them "
+        "(the released layout: one dataset of F numbers per video).",
+        json_schema_extra=URI,
+    )
+    precision: Precision = Field("fp32", description="Arithmetic of the encoder.")
+    batch_size: PositiveInt = Field(
+        16, description="Clips per forward pass.", json_schema_extra=RUNTIME
+    )
+    shard_size: PositiveInt = Field(16, description="Videos per task.", json_schema_extra=RUNTIME)
+
+
+class PretrainConfig(Section):
+    """TSP pretraining and its ablations (paper, sections 3 and 4.1)."""
+
+    heads: Literal["tsp", "tac", "region"] = Field(
+        "tsp",
+        description="'tsp': action and temporal-region heads; 'tac': the action head on foreground "
+        "clips; 'region': the temporal-region head alone.",
+    )
+    alpha_action: NonNegativeFloat = Field(1.0, description="Weight of the action loss.")
+    alpha_region: NonNegativeFloat = Field(1.0, description="Weight of the region loss.")
+    train_subset: str = Field("training", description="Subset to train on.")
+    valid_subset: str = Field("validation", description="Subset that chooses the best epoch.")
+    sampling: Literal["balanced", "official"] = Field(
+        "balanced",
+        description="'balanced': as many background as foreground clips in each epoch (paper); "
+        "'official': every segment, as the released code does.",
+    )
+    clips_per_segment: PositiveInt = Field(5, description="Clips per segment and epoch.")
+    epochs: PositiveInt = Field(8, description="Passes over the training clips.")
+    batch_size: PositiveInt = Field(32, description="Clips per process and optimiser step.")
+    stem_lr: NonNegativeFloat = Field(0.0, description="Learning rate of the stem; 0 freezes it.")
+    layers_lr: NonNegativeFloat = Field(1e-4, description="Learning rate of layers 1 to 4.")
+    heads_lr: NonNegativeFloat = Field(
+        2e-3, description="Learning rate of the heads (4e-3 on THUMOS14)."
+    )
+    scale_lr: bool = Field(True, description="Multiply the learning rates by the process count.")
+    momentum: Fraction01 = Field(0.9, description="Momentum of SGD.")
+    weight_decay: NonNegativeFloat = Field(5e-3, description="Weight decay of SGD.")
+    warmup_epochs: NonNegativeFloat = Field(2.0, description="Linear warm-up, in epochs.")
+    warmup_factor: PositiveFloat = Field(1e-5, description="Factor at the start of the warm-up.")
+    milestones: tuple[NonNegativeFloat, ...] = Field(
+        (4.0, 6.0), description="Epochs after which the learning rates are multiplied by gamma."
+    )
+    gamma: PositiveFloat = Field(0.01, description="Factor at each milestone.")
+    flip: bool = Field(True, description="Random horizontal flips in training.")
+    precision: Precision = Field("fp32", description="Arithmetic of the encoder (autocast).")
+    batch_norm: Literal["local", "sync", "frozen"] = Field(
+        "local", description="Statistics per process, over all processes, or frozen."
+    )
+    processes: PositiveInt = Field(1, description="Training processes (torchrun) on this machine.")
+    seed: Annotated[int, Field(ge=0)] = Field(42, description="Seed of all randomness.")
+    retrain: Literal["on_change", "never", "always"] = Field(
+        "on_change",
+        description="When the data changed: train anew, keep the newest checkpoint of this "
+        "configuration, or train anew even when nothing changed.",
+        json_schema_extra=RUNTIME,
+    )
+    workers: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="Loader processes per training process. Default: by the cores.",
+        json_schema_extra=RUNTIME,
+    )
+    checkpoint_minutes: PositiveFloat = Field(
+        15.0, description="Minutes between checkpoints inside an epoch.", json_schema_extra=RUNTIME
+    )
+    tensorboard: bool = Field(
+        False,
+        description="Also write TensorBoard events (needs the extra 'tensorboard').",
+        json_schema_extra=RUNTIME,
+    )
+
+
+class ExportConfig(Section):
+    """Features of whole videos."""
+
+    checkpoint: str | None = Field(
+        None,
+        description="Checkpoint to export with (path, URI, released name, 'kinetics', "
+        "'random:SEED'). Default: the best epoch of the pretrain stage.",
+    )
+    stride: PositiveInt = Field(
+        16, description="Sampled frames between clips: 16 = not overlapping, 1 = dense."
+    )
+    subsets: tuple[str, ...] | None = Field(
+        None, description="Subsets to export. Default: every ingested video."
+    )
+    formats: tuple[FeatureFormat, ...] = Field(("h5",), description="File formats to write.")
+    precision: Precision = Field("fp32", description="Arithmetic of the encoder.")
+    recipes: tuple[Literal["actionformer", "opentad", "gtad", "bmn", "pgcn", "bmt"], ...] = Field(
+        (), description="Also write the files that these codebases read."
+    )
+    rescale_rows: PositiveInt | None = Field(
+        None, description="Rows per video for recipes that interpolate (G-TAD and BMN: 100)."
+    )
+    batch_size: PositiveInt = Field(
+        16, description="Clips per forward pass.", json_schema_extra=RUNTIME
+    )
+    shard_size: PositiveInt = Field(16, description="Videos per task.", json_schema_extra=RUNTIME)
+
+
+class EvaluateConfig(Section):
+    """Evidence: how good the heads and the features are."""
+
+    subset: str = Field("validation", description="Subset to evaluate on.")
+    clips_per_segment: PositiveInt = Field(
+        5, description="Clips per segment, evenly spaced, as in the paper's validation."
+    )
+    batch_size: PositiveInt = Field(
+        16, description="Clips per forward pass.", json_schema_extra=RUNTIME
+    )
+
+
+class RuntimeConfig(Section):
+    """How the work is done on this machine; never part of a fingerprint."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where models run.")
+    workers: PositiveInt | None = Field(
+        None, description="Tasks of one stage at a time. Default: by the cores (one on a GPU)."
+    )
+    cache_dir: str | None = Field(
+        None,
+        description="Local folder for videos and weights fetched from remote stores. Default: "
+        "a folder in the user's cache.",
+        json_schema_extra=URI,
+    )
+    endpoint_url: str | None = Field(
+        None, description="Endpoint of an S3-compatible store; else AWS_ENDPOINT_URL."
+    )
+    runner: Literal["threads", "ray"] = Field("threads", description="Prefect task runner.")
+    ray_address: str | None = Field(None, description="Address of the Ray cluster.")
+
+
+class Config(Section):
+    """The whole configuration of one dataset's pipeline."""
+
+    name: Name = Field("dataset", description="Name of the dataset, for people and run names.")
+    root: str | None = Field(
+        None,
+        description="Where everything is written: a folder or any fsspec URI (s3://bucket/prefix).",
+        json_schema_extra=URI,
+    )
+    clip: ClipConfig = ClipConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    ingest: IngestConfig = IngestConfig()
+    annotate: AnnotateConfig = AnnotateConfig()
+    index: IndexConfig = IndexConfig()
+    gvf: GvfConfig = GvfConfig()
+    pretrain: PretrainConfig = PretrainConfig()
+    export: ExportConfig = ExportConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+
+    @property
+    def root_uri(self) -> str:
+        """The root, which `tsp_core.config_io` has made sure is set."""
+        assert self.root is not None, "a loaded configuration has a root"
+        return self.root
+
+
+def recipe_fields(section: BaseModel) -> dict[str, Any]:
+    """Fields of a section that determine an artifact's content, as plain JSON values."""
+    runtime = {
+        name
+        for name, field in type(section).model_fields.items()
+        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("runtime")
+    }
+    return section.model_dump(mode="json", exclude=runtime)

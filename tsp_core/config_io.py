@@ -1,0 +1,203 @@
+"""Reads a configuration from YAML at any URI, with overrides and clear errors.
+
+`${NAME}` and `${NAME:-default}` in the file are replaced by environment variables. Relative paths
+in the file are taken from the file's folder, those of overrides from the working directory.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import posixpath
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from tsp_core import storage
+from tsp_core.config import Config
+from tsp_core.errors import ConfigError, StorageError
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+def load_config(
+    uri: str,
+    *,
+    overrides: Mapping[str, Mapping[str, Any] | Any] | None = None,
+    assignments: Sequence[str] = (),
+) -> Config:
+    """Read and validate a configuration.
+
+    Args:
+        uri: Path or URI of the YAML file.
+        overrides: Sections (or top-level values) whose given keys replace those of the file.
+        assignments: `key=value` with dotted keys, as of `tsp run --set`; values are YAML.
+
+    Raises:
+        ConfigError: Naming the file, the key, the value and the fix.
+    """
+    values = _read_yaml(uri)
+    _resolve_paths(values, Config, base=_folder(uri))
+    extra: dict[str, Any] = {}
+    for key, value in (overrides or {}).items():
+        _merge(extra, {key: value})
+    for assignment in assignments:
+        _merge(extra, _parse_assignment(assignment))
+    _resolve_paths(extra, Config, base=str(Path.cwd()))
+    _merge(values, extra)
+    config = parse_config(values, source=uri)
+    if config.runtime.endpoint_url:
+        storage.use_endpoint(config.runtime.endpoint_url)
+    return config
+
+
+def parse_config(values: Mapping[str, Any], *, source: str) -> Config:
+    """Validate plain values as a configuration.
+
+    Raises:
+        ConfigError: Naming the source, each wrong key, its value and the fix.
+    """
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, source)) from None
+    if not config.root:
+        raise ConfigError(
+            f"{source}: root: missing; set it to the folder or URI where everything is written"
+        )
+    return config
+
+
+def _read_yaml(uri: str) -> dict[str, Any]:
+    try:
+        text = storage.read_bytes(uri).decode("utf-8")
+    except StorageError as error:
+        raise ConfigError(f"{uri}: cannot read the configuration: {error}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{uri}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    try:
+        values = yaml.safe_load(_expand_variables(text, uri))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{uri}: not valid YAML: {error}") from None
+    if values is None:
+        values = {}
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise ConfigError(
+            f"{uri}: expected a mapping of sections (name, root, ingest, ...), "
+            f"got {type(values).__name__}"
+        )
+    return values
+
+
+def _expand_variables(text: str, source: str) -> str:
+    def replace(match: re.Match[str]) -> str:
+        name, default = match.groups()
+        value = os.environ.get(name, default)
+        if value is None:
+            raise ConfigError(
+                f"{source}: ${{{name}}}: the environment variable {name} is not set; "
+                f"set it or write ${{{name}:-default}}"
+            )
+        return value
+
+    lines = text.splitlines(keepends=True)
+    return "".join(
+        line if line.lstrip().startswith("#") else _VARIABLE.sub(replace, line) for line in lines
+    )
+
+
+def _parse_assignment(assignment: str) -> dict[str, Any]:
+    key, equals, text = assignment.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise ConfigError(f"--set {assignment!r}: expected key=value, as in export.stride=8")
+    try:
+        value: Any = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"--set {assignment!r}: the value is not valid YAML: {error}") from None
+    for part in reversed(parts):
+        value = {part: value}
+    return dict(value)
+
+
+def _merge(base: dict[str, Any], extra: Mapping[str, Any]) -> None:
+    for key, value in extra.items():
+        if isinstance(value, BaseModel):
+            value = value.model_dump(exclude_unset=True)
+        if value is not None and isinstance(value, Mapping) and isinstance(base.get(key), dict):
+            _merge(base[key], value)
+        elif isinstance(value, Mapping):
+            base[key] = {}
+            _merge(base[key], value)
+        else:
+            base[key] = value
+
+
+def _folder(uri: str) -> str:
+    if "://" in uri:
+        return posixpath.dirname(uri)
+    return str(Path(uri).absolute().parent)
+
+
+def _resolve_paths(values: dict[str, Any], model: type[BaseModel], *, base: str) -> None:
+    for key, value in values.items():
+        field = model.model_fields.get(key)
+        if field is None:
+            continue
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            if isinstance(value, dict):
+                _resolve_paths(value, field.annotation, base=base)
+        elif key in {"weights", "checkpoint"}:
+            values[key] = _absolute_weights(value, base)
+        elif isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("uri"):
+            values[key] = _absolute(value, base)
+
+
+def _absolute(value: Any, base: str) -> Any:
+    if isinstance(value, str) and value:
+        return storage.absolute(value, base=base)
+    if isinstance(value, list):
+        return [_absolute(item, base) for item in value]
+    if isinstance(value, dict):
+        return {key: _absolute(item, base) for key, item in value.items()}
+    return value
+
+
+def _absolute_weights(value: Any, base: str) -> Any:
+    """Make a weights file's path absolute, leaving names ('kinetics', 'random:0') alone."""
+    if isinstance(value, str) and ("/" in value or value.endswith((".pth", ".pt"))):
+        return _absolute(value, base)
+    return value
+
+
+def _explain(error: ValidationError, source: str) -> str:
+    lines = []
+    for item in error.errors(include_url=False):
+        key = ".".join(str(part) for part in item["loc"]) or "(top level)"
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{source}: {key}: unknown key{_suggest(item['loc'])}")
+            continue
+        message = item["msg"].removeprefix("Value error, ")
+        value = "" if isinstance(item["input"], (dict, BaseModel)) else f" {item['input']!r}:"
+        lines.append(f"{source}: {key}:{value} {message}")
+    return "\n".join(lines)
+
+
+def _suggest(location: Sequence[int | str]) -> str:
+    model: Any = Config
+    for part in location[:-1]:
+        field = model.model_fields.get(str(part))
+        if field is None or not isinstance(field.annotation, type):
+            return ""
+        model = field.annotation
+    known = list(model.model_fields)
+    close = difflib.get_close_matches(str(location[-1]), known, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known keys: {', '.join(known)}"

@@ -1,0 +1,1 @@
+"""The demo data set: drawn, encoded and annotated by this package."""

@@ -1,0 +1,1 @@
+"""The seven stages; see `tsp_core.stages.base`."""

@@ -1,0 +1,1 @@
+"""The pretraining loop: samplers, schedule, processes, metrics."""

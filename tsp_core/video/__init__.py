@@ -1,0 +1,1 @@
+"""Raw videos: probing, sampling, decoding, transforms, data sets of clips."""
