@@ -1,0 +1,46 @@
+# Everything a user or contributor runs. `make demo` and `make test` need nothing but Python 3.11+.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+export DO_NOT_TRACK = 1
+export PREFECT_SERVER_ANALYTICS_ENABLED = false
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format docs clean
+
+help:  ## Show what there is to make
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+install: $(STAMP)  ## Make the environment .venv with the command `tsp` in it
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "== installing into $(VENV) with $(PYTHON) (a few minutes the first time)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed, $(PYTHON) is older; call make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+		|| { echo "no venv in this Python; on Debian: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: install  ## Make the demo dataset in demo-run/ and run the whole pipeline on it
+	$(BIN)/tsp demo --out demo-run
+
+test: install  ## Run all tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: install  ## Formatter, linter, strict type check
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: install  ## Format the code and fix what the linter can fix
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: install  ## Write the generated pages (docs/configuration.md)
+	$(BIN)/python -m tsp_core.config_reference docs/configuration.md
+
+clean:  ## Remove what running leaves behind, not the environment
+	rm -rf demo-run build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
