@@ -1,0 +1,104 @@
+"""The annotation formats by name, and how a configuration's annotations are read."""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from tsp_core import artifacts, storage
+from tsp_core.annotations import activitynet, plain_csv, thumos14, tsp_csv
+from tsp_core.annotations.records import AnnotatedVideo, Reader, refuse, show
+from tsp_core.errors import AnnotationError, ConfigError, StorageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """An annotation format.
+
+    Attributes:
+        read: Its reader.
+        files: Lists the files of a folder, for formats whose sources are folders and where the
+            files' names tell something.
+        has_background: Its files state the background, which is then not cut between actions.
+    """
+
+    read: Reader
+    files: Callable[[str], list[str]] | None = None
+    has_background: bool = False
+
+
+FORMATS: Mapping[str, Format] = {
+    "activitynet": Format(read=activitynet.read),
+    "thumos14": Format(read=thumos14.read, files=thumos14.class_files),
+    "csv": Format(read=plain_csv.read),
+    "tsp-csv": Format(read=tsp_csv.read, has_background=True),
+}
+"""Every format by its name in the configuration."""
+
+
+def find_format(name: str) -> Format:
+    """Look a format up.
+
+    Raises:
+        ConfigError: No such format.
+    """
+    if name not in FORMATS:
+        raise ConfigError(f"format {name!r}: unknown; use one of {', '.join(FORMATS)}")
+    return FORMATS[name]
+
+
+def read_annotations(
+    annotations: str | Mapping[str, str], format_name: str
+) -> list[AnnotatedVideo]:
+    """Read all annotations of a dataset, each video once.
+
+    Args:
+        annotations: A file or folder, or {subset: file or folder}.
+        format_name: A key of `FORMATS`.
+
+    Raises:
+        AnnotationError: A file is wrong, or two files name one video.
+        ConfigError: Unknown format.
+    """
+    read = find_format(format_name).read
+    if isinstance(annotations, str):
+        return read(annotations, None)
+    videos: dict[str, AnnotatedVideo] = {}
+    for subset, uri in sorted(annotations.items()):
+        for video in read(uri, subset):
+            first = videos.setdefault(video.name, video)
+            if first is not video:
+                raise refuse(
+                    video.file,
+                    "",
+                    f"video {show(video.name)} of the subset {show(subset)} is in the subset "
+                    f"{show(first.subset)} too ({storage.redact(first.file)}); keep one",
+                )
+    return list(videos.values())
+
+
+def content_digest(annotations: str | Mapping[str, str], format_name: str) -> str:
+    """Hash what the annotation files hold, wherever they are, as 16 hexadecimal digits.
+
+    Raises:
+        AnnotationError: A file cannot be read.
+        ConfigError: Unknown format.
+    """
+    files = find_format(format_name).files
+    sources = {"": annotations} if isinstance(annotations, str) else annotations
+
+    def digest(uri: str) -> str | dict[str, str]:
+        if files is None:
+            return _sha256(uri)
+        return {posixpath.basename(file): _sha256(file) for file in files(uri)}
+
+    return artifacts.fingerprint_of({subset: digest(uri) for subset, uri in sources.items()})
+
+
+def _sha256(uri: str) -> str:
+    try:
+        return hashlib.sha256(storage.read_bytes(uri)).hexdigest()
+    except StorageError as error:
+        raise AnnotationError(f"cannot read the annotations: {error}") from None
