@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from tsp_core import storage
-from tsp_core.errors import ArtifactError, StorageError
+from tsp_core.errors import ArtifactError, ObjectNotFoundError
 
 MARKER = "artifact.json"
 MARKER_VERSION = 1
@@ -102,7 +102,7 @@ def find(root: str, recipe: Recipe) -> ArtifactRef | None:
     uri = artifact_uri(root, recipe)
     try:
         marker = read_marker(uri)
-    except StorageError:
+    except ObjectNotFoundError:
         return None
     return _reference(uri, marker)
 
@@ -115,7 +115,7 @@ def open_artifact(uri: str, stage: str) -> ArtifactRef:
     """
     try:
         marker = read_marker(uri)
-    except StorageError:
+    except ObjectNotFoundError:
         raise ArtifactError(
             f"{uri}: no complete artifact (no {MARKER}); run the stage {stage!r} first"
         ) from None
@@ -128,7 +128,7 @@ def read_marker(uri: str) -> Marker:
     """Read an artifact's marker.
 
     Raises:
-        StorageError: There is none.
+        ObjectNotFoundError: There is none.
         ArtifactError: It is damaged or of an unknown version.
     """
     text = storage.read_bytes(storage.join(uri, MARKER))

@@ -45,14 +45,25 @@ def load_config(
     extra: dict[str, Any] = {}
     for key, value in (overrides or {}).items():
         _merge(extra, {key: value})
-    for assignment in assignments:
-        _merge(extra, _parse_assignment(assignment))
+    _merge(extra, parse_assignments(assignments))
     _resolve_paths(extra, Config, base=str(Path.cwd()))
     _merge(values, extra)
     config = parse_config(values, source=uri)
     if config.runtime.endpoint_url:
         storage.use_endpoint(config.runtime.endpoint_url)
     return config
+
+
+def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
+    """Turn `section.key=value` texts into nested values; later ones win.
+
+    Raises:
+        ConfigError: A text is no assignment, or its value is not YAML.
+    """
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        _merge(values, _parse_assignment(assignment))
+    return values
 
 
 def parse_config(values: Mapping[str, Any], *, source: str) -> Config:
@@ -162,7 +173,7 @@ def _resolve_paths(values: dict[str, Any], model: type[BaseModel], *, base: str)
 def _absolute(value: Any, base: str) -> Any:
     if isinstance(value, str) and value:
         return storage.absolute(value, base=base)
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [_absolute(item, base) for item in value]
     if isinstance(value, dict):
         return {key: _absolute(item, base) for key, item in value.items()}

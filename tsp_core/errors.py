@@ -12,7 +12,8 @@
     │   ├── GvfError              global video features: wrong size, a missing video
     │   ├── ArtifactError         a published artifact: missing, unknown schema, damaged
     │   ├── TrainingError         training cannot go on (a loss that is not finite, ...)
-    │   └── StorageError          the store refuses: no such object, no permission, disk full
+    │   └── StorageError          the store refuses: no permission, disk full
+    │       └── ObjectNotFoundError  no such object
     └── TransientError            trying again later may help
         ├── StorageUnavailableError  time-outs, resets, 5xx, slow-down
         └── WorkerLostError       a worker process died or was killed
@@ -83,6 +84,10 @@ class TrainingError(PermanentError):
 
 class StorageError(PermanentError):
     """The store refuses for good: no such object, no permission, no space."""
+
+
+class ObjectNotFoundError(StorageError):
+    """There is no such object."""
 
 
 class StorageUnavailableError(TransientError):

@@ -21,8 +21,8 @@ from tsp_core.errors import ArtifactError
 
 QUARANTINE_CODES = (
     "missing",  # the listed file does not exist
-    "unreadable",  # not a media file, or damaged beyond opening
-    "no_video_stream",  # audio only, a picture, text
+    "unreadable",  # not a media file (text, a folder), or damaged beyond opening
+    "no_video_stream",  # audio only, a cover picture
     "empty",  # no frame can be decoded
     "truncated",  # decoding stops before the end of the file
     "corrupted",  # decoding fails in the middle
@@ -84,11 +84,18 @@ VIDEOS = _schema(
     ("first_pts", _I64),
     ("ticks_per_frame", _I64),  # pts[i] = first_pts + i*ticks_per_frame, else null
     ("pts", pa.list_(_I64)),  # presentation order; null when ticks_per_frame is given
+    ("has_unordered_pts", pa.bool_()),  # the decoder's frames do not come in the order of their pts
     ("keyframes", pa.list_(_I32)),  # frame indices that decoding can start at
     ("num_frames_from_header", _I64),
     ("duration_seconds_from_header", _F64),
     ("frame_rate_from_header", _F64),
     ("num_audio_streams", _I32),
+)
+
+PROBES = TableSchema(  # what ingest found out about one state of one file
+    name="probes",
+    version=1,
+    fields=pa.schema([("token", _STRING), *VIDEOS.fields]).remove(1),  # names come later
 )
 
 SEGMENTS = _schema(
@@ -164,6 +171,31 @@ def features_schema(feature_size: int) -> TableSchema:
         ("feature", pa.list_(pa.float32(), feature_size)),
     )
 
+
+def predictions_schema(num_classes: int) -> TableSchema:
+    """Predictions: one row per clip; logits are null where the model lacks the head."""
+    return _schema(
+        "predictions",
+        1,
+        ("video", _STRING),
+        ("label_index", _I32),  # -1 for background
+        ("region", _I8),  # 0 action, 1 no action
+        ("start_seconds", _F64),  # of the clip
+        ("action_logits", pa.list_(pa.float32(), num_classes)),
+        ("region_logits", pa.list_(pa.float32(), 2)),
+    )
+
+
+TIMES = _schema(
+    "times",
+    1,
+    ("video", _STRING),
+    ("row", _I32),  # row of the video's features
+    ("t_start", _F64),  # extent of the clip in seconds
+    ("t_center", _F64),  # the time of the row
+    ("t_end", _F64),
+    ("is_padded", pa.bool_()),
+)
 
 METRICS = _schema(
     "metrics",

@@ -24,7 +24,12 @@ from typing import IO, Any
 from fsspec.core import split_protocol, url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from tsp_core.errors import StorageError, StorageUnavailableError, TspError
+from tsp_core.errors import (
+    ObjectNotFoundError,
+    StorageError,
+    StorageUnavailableError,
+    TspError,
+)
 
 _CHUNK_BYTES = 8 << 20
 _ASIDE = re.compile(r"\.[0-9a-f]{32}\.tmp")
@@ -51,9 +56,9 @@ def use_endpoint(endpoint_url: str) -> None:
 
 
 def redact(uri: str) -> str:
-    """Remove user names, passwords and query strings from a URI that goes into a message."""
-    uri = re.sub(r"(?<=://)[^/@\s]*@", "", uri)
-    return uri.split("?", 1)[0] if "://" in uri else uri
+    """Remove user names, passwords and query strings from the URIs in a message."""
+    text = re.sub(r"(?<=://)[^/@\s]*@", "", uri)
+    return re.sub(r"(://[^\s?]*)\?\S*", r"\1", text)
 
 
 def absolute(uri: str, *, base: str = "") -> str:
@@ -90,7 +95,8 @@ def read_bytes(uri: str) -> bytes:
     """Read a whole object, checking that all of it came.
 
     Raises:
-        StorageError: No such object, or no permission.
+        ObjectNotFoundError: No such object.
+        StorageError: No permission.
         StorageUnavailableError: The store did not answer, or sent less than the object's size.
     """
     with _errors(uri, "read"):
@@ -148,16 +154,22 @@ def download(uri: str, target: Path) -> None:
 
 def exists(uri: str) -> bool:
     """Tell whether an object (or folder) exists."""
-    with _errors(uri, "look up"):
-        fs, path = _open(uri)
-        return bool(fs.exists(path))
+    return _type_of(uri) is not None
 
 
 def is_folder(uri: str) -> bool:
     """Tell whether a URI is a folder or a prefix with objects below it."""
+    return _type_of(uri) == "directory"
+
+
+def _type_of(uri: str) -> str | None:
+    """'file', 'directory', or None; unlike fsspec's `exists`, a store's failure is no absence."""
     with _errors(uri, "look up"):
         fs, path = _open(uri)
-        return bool(fs.isdir(path))
+        try:
+            return str(fs.info(path)["type"])
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
 
 def info(uri: str) -> ObjectInfo:
@@ -269,7 +281,9 @@ def _errors(uri: str, action: str) -> Iterator[None]:
     except (TspError, GeneratorExit):
         raise
     except FileNotFoundError:
-        raise StorageError(f"{redact(uri)}: cannot {action}: no such file or object") from None
+        raise ObjectNotFoundError(
+            f"{redact(uri)}: cannot {action}: no such file or object"
+        ) from None
     except (IsADirectoryError, NotADirectoryError):
         raise StorageError(f"{redact(uri)}: cannot {action}: a folder is in the way") from None
     except PermissionError as error:

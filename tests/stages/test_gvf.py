@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from tests.features.clips import CLIP, extractor
+from tests.stages.dataset import Dataset
+from tests.stages.running import contents, run
+from tsp_core import storage
+from tsp_core.errors import ArtifactError, GvfError, TooManyBadVideosError
+from tsp_core.features.gvf import GvfTable, h5_bytes, read_gvf
+from tsp_core.stages import gvf
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    return Dataset(tmp_path, ["a", "b", "v_c"])
+
+
+@pytest.mark.parametrize("pooling", ["max", "avg"])
+def test_gvfs_pool_the_clips_of_each_video(dataset: Dataset, pooling: str) -> None:
+    config = dataset.config(gvf={"pooling": pooling})
+    report, computed = run(gvf, config, dataset.inputs())
+    assert computed == ["a", "b", "v_c"]
+    assert report.summary["videos"] == 3
+    assert report.summary["clips"] == 12
+    table = read_gvf(report.artifact.file("gvf.parquet"))
+    features = extractor(16).extract_row(dataset.rows["b"], CLIP, 8).features
+    expected = features.max(axis=0) if pooling == "max" else features.mean(axis=0)
+    np.testing.assert_allclose(table.lookup("b"), expected, rtol=1e-6)
+    with h5py.File(storage.local_path(report.artifact.file("gvf.h5"))) as file:
+        assert sorted(file) == ["a", "b", "v_c"]
+        np.testing.assert_array_equal(file["b"][()], table.lookup("b"))
+
+
+def test_only_videos_with_a_usable_clip_are_computed(dataset: Dataset) -> None:
+    dataset.refuse("d")
+    report, computed = run(gvf, dataset.config(), dataset.inputs(without_clips=["a"]))
+    assert computed == ["b", "v_c"]
+    assert read_gvf(report.artifact.file("gvf.h5")).names == ("b", "v_c")
+
+
+def test_a_rerun_computes_nothing_and_new_videos_alone(dataset: Dataset) -> None:
+    config = dataset.config()
+    first, _ = run(gvf, config, dataset.inputs())
+    plan = gvf.plan(config, dataset.inputs())
+    assert plan.existing == first.artifact
+    assert plan.shards == ()
+    dataset.add("aa")
+    dataset.add("b", seconds=2.0)  # the same name, another content
+    second, computed = run(gvf, config, dataset.inputs())
+    assert computed == ["aa", "b"]
+    one, two = (read_gvf(report.artifact.file("gvf.parquet")) for report in (first, second))
+    assert two.names == ("a", "aa", "b", "v_c")
+    np.testing.assert_array_equal(one.lookup("v_c"), two.lookup("v_c"))
+    assert not np.array_equal(one.lookup("b"), two.lookup("b"))
+
+
+def test_a_run_that_stopped_goes_on_and_comes_to_the_same_bytes(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    whole, _ = run(gvf, dataset.config(), dataset.inputs())
+    other = dataset.config()
+    other = other.model_copy(update={"root": str(tmp_path / "other")})
+    inputs = dataset.inputs()
+    plan = gvf.plan(other, inputs)
+    assert [len(shard.videos) for shard in plan.shards] == [2, 1]
+    gvf.run_shard(other, inputs, plan.shards[1])
+    with pytest.raises(ArtifactError, match=r"2 of 3 videos have not been computed \('a'"):
+        gvf.finish(other, inputs, plan)
+    again = gvf.plan(other, inputs)
+    assert again.num_items_done == 1
+    assert [shard.videos for shard in again.shards] == [("a", "b")]
+    resumed, _ = run(gvf, other, inputs)
+    assert contents(resumed.artifact) == contents(whole.artifact)
+
+
+def test_a_shard_run_twice_writes_the_same(dataset: Dataset) -> None:
+    config, inputs = dataset.config(), dataset.inputs()
+    shard = gvf.plan(config, inputs).shards[0]
+    gvf.run_shard(config, inputs, shard)
+    once = storage.read_bytes(shard.uri)
+    gvf.run_shard(config, inputs, shard)
+    assert storage.read_bytes(shard.uri) == once
+
+
+def test_a_video_that_fails_is_quarantined_and_the_rest_goes_on(dataset: Dataset) -> None:
+    dataset.damage("b")
+    config = dataset.config(ingest={"max_bad_fraction": 0.5})
+    report, _ = run(gvf, config, dataset.inputs())
+    assert report.summary["quarantined"] == 1
+    rows = pq.read_table(storage.local_path(report.artifact.file("gvf.parquet"))).to_pylist()
+    assert [row["status"] for row in rows] == ["ok", "quarantined", "ok"]
+    assert rows[1]["gvf"] is None
+    assert rows[1]["code"] == "unreadable"
+    assert "b.mp4" in rows[1]["reason"]
+    assert str(dataset.folder) not in rows[1]["reason"]
+    assert read_gvf(report.artifact.file("gvf.h5")).names == ("a", "v_c")
+
+
+def test_too_many_failures_fail_the_run(dataset: Dataset) -> None:
+    dataset.damage("b")
+    with pytest.raises(TooManyBadVideosError, match=r"gvf: 1 of 3 videos failed.*'b' \(unread"):
+        run(gvf, dataset.config(), dataset.inputs())
+
+
+def test_a_file_that_comes_back_is_computed_again(dataset: Dataset) -> None:
+    config, inputs = dataset.config(), dataset.inputs()
+    path = dataset.folder / "b.mp4"
+    hidden = path.rename(path.with_suffix(".gone"))
+    plan = gvf.plan(config, inputs)
+    reports = [gvf.run_shard(config, inputs, shard) for shard in plan.shards]
+    assert [report.num_quarantined for report in reports] == [1, 0]
+    hidden.rename(path)
+    report, computed = run(gvf, config, inputs)
+    assert computed == ["b"]
+    assert report.summary["quarantined"] == 0
+
+
+@pytest.mark.parametrize(
+    "change", [{"gvf": {"stride": 4}}, {"gvf": {"pooling": "avg"}}, {"clip": {"length": 4}}]
+)
+def test_what_changes_the_result_changes_the_work(
+    dataset: Dataset, change: dict[str, dict[str, object]]
+) -> None:
+    inputs = dataset.inputs()
+    run(gvf, dataset.config(), inputs)
+    assert len(gvf.plan(dataset.config(**change), inputs).shards) == 2
+    same = dataset.config(gvf={"batch_size": 2, "shard_size": 1}, runtime={"device": "auto"})
+    assert gvf.plan(same, inputs).existing is not None
+
+
+def imported(dataset: Dataset, names: list[str], size: int = 128) -> str:
+    values = np.arange(len(names) * size, dtype=np.float32).reshape(len(names), size)
+    path = dataset.folder / "released.h5"
+    path.write_bytes(h5_bytes(GvfTable(source="x", names=tuple(names), values=values)))
+    return str(path)
+
+
+def test_a_file_is_imported_as_it_is(dataset: Dataset) -> None:
+    file = imported(dataset, ["a", "b", "other", "v_c"])
+    report, computed = run(gvf, dataset.config(gvf={"file": file}), dataset.inputs())
+    assert computed == []
+    table = read_gvf(report.artifact.file("gvf.parquet"))
+    assert table.names == ("a", "b", "v_c")
+    np.testing.assert_array_equal(table.lookup("v_c"), np.arange(384, 512))
+    marker = json.loads(contents(report.artifact)["artifact.json"])
+    assert file not in json.dumps(marker)
+
+
+def test_an_imported_file_must_have_every_video(dataset: Dataset) -> None:
+    config = dataset.config(gvf={"file": imported(dataset, ["a", "b"])})
+    with pytest.raises(GvfError, match=r"released\.h5: no GVF for 1 of the videos: 'v_c'"):
+        run(gvf, config, dataset.inputs())
+
+
+def test_an_imported_file_must_be_of_the_encoders_size(dataset: Dataset) -> None:
+    config = dataset.config(gvf={"file": imported(dataset, ["a", "b", "v_c"], size=512)})
+    with pytest.raises(GvfError, match=r"size 512, but the encoder r2plus1d_tiny gives .* 128"):
+        run(gvf, config, dataset.inputs())
+
+
+def test_a_dataset_without_clips_is_refused(dataset: Dataset) -> None:
+    inputs = dataset.inputs(without_clips=["a", "b", "v_c"])
+    with pytest.raises(GvfError, match="no video has a segment that holds a clip"):
+        gvf.plan(dataset.config(), inputs)
+
+
+def test_a_damaged_shard_is_named(dataset: Dataset) -> None:
+    config, inputs = dataset.config(), dataset.inputs()
+    shard = gvf.plan(config, inputs).shards[0]
+    storage.write_bytes(shard.uri, b"PAR1 not really")
+    with pytest.raises(ArtifactError, match=r"not a readable shard .* delete it and run"):
+        gvf.plan(config, inputs)

@@ -1,0 +1,179 @@
+"""Features of whole videos: a decoding thread feeds the encoder.
+
+PyAV and torch release the interpreter lock, so the thread decodes the next batches while the
+encoder works on this one. At most three batches of clips are in memory, whatever the video's
+length.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from tsp_core.config import ClipConfig, EncoderConfig, Precision, RuntimeConfig
+from tsp_core.errors import ConfigError
+from tsp_core.features.prefetch import Prefetched
+from tsp_core.features.rows import FeatureRows
+from tsp_core.model.inference import forward_features, prepare_for_inference
+from tsp_core.model.weights import load_encoder
+from tsp_core.video.clips import iter_clip_batches
+from tsp_core.video.files import local_video
+from tsp_core.video.sampling import ClipGrid, FrameTimeline, clip_grid, timeline_from_row
+
+_BATCHES_AHEAD = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoFeatures:
+    """Features of the clips of one video: float32 [N, F], and the grid of the N clips."""
+
+    features: NDArray[np.float32]
+    grid: ClipGrid
+
+
+class Extractor:
+    """Runs one encoder over whole videos; safe to share between threads.
+
+    Args:
+        encoder: Maps float clips [B, 3, L, H, W] to features [B, F]; it stays as it is.
+        feature_size: F.
+        device: "auto" (a GPU where there is one), "cpu" or "cuda".
+        precision: Arithmetic of the encoder.
+        batch_size: Clips per forward pass; the features do not depend on it beyond rounding.
+
+    Raises:
+        ConfigError: There is no GPU, or the precision needs one.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        feature_size: int,
+        *,
+        device: str = "auto",
+        precision: Precision = "fp32",
+        batch_size: int = 16,
+    ) -> None:
+        self.feature_size = feature_size
+        self._encoder = prepare_for_inference(
+            encoder, device=resolve_device(device), precision=precision
+        )
+        self._batch_size = batch_size
+
+    def extract(
+        self,
+        path: Path,
+        timeline: FrameTimeline,
+        rotation_degrees: int,
+        clip: ClipConfig,
+        stride: int,
+    ) -> VideoFeatures:
+        """Compute the features of all clips of a video file.
+
+        Args:
+            path: Local file.
+            timeline: Its frames, as measured at ingest.
+            rotation_degrees: Counter-clockwise turn that makes the picture upright.
+            clip: What one clip is.
+            stride: Sampled frames between the starts of clips.
+
+        Raises:
+            VideoError: The file cannot be decoded, or is not what the timeline says.
+        """
+        grid = clip_grid(timeline, clip, stride)
+        features = np.empty((len(grid), self.feature_size), dtype=np.float32)
+        batches = iter_clip_batches(path, timeline, rotation_degrees, clip, grid, self._batch_size)
+        with Prefetched(batches, size=_BATCHES_AHEAD) as decoded:
+            for batch in decoded:
+                found = forward_features(self._encoder, batch.clips).cpu().numpy()
+                features[batch.first_index : batch.first_index + len(found)] = found
+        return VideoFeatures(features=features, grid=grid)
+
+    def extract_row(
+        self, row: Mapping[str, Any], clip: ClipConfig, stride: int, *, cache_dir: str | None = None
+    ) -> FeatureRows:
+        """Compute the features of a video given by a row of the videos table.
+
+        Args:
+            row: The row as a dictionary; a remote file is fetched into the cache.
+            clip: What one clip is.
+            stride: Sampled frames between the starts of clips.
+            cache_dir: Local folder for remote videos.
+
+        Raises:
+            VideoError: The file cannot be fetched or decoded, or changed since ingest.
+            StorageUnavailableError: The store does not answer now.
+        """
+        timeline = timeline_from_row(row)
+        with local_video(row["uri"], row["content_hash"], cache_dir) as path:
+            found = self.extract(path, timeline, row["rotation_degrees"], clip, stride)
+        return FeatureRows(
+            video=row["video"],
+            content_hash=row["content_hash"],
+            features=found.features,
+            starts_seconds=found.grid.starts_seconds,
+            ends_seconds=found.grid.ends_seconds,
+            is_padded=found.grid.is_padded,
+        )
+
+
+def resolve_device(device: str) -> torch.device:
+    """Turn "auto", "cpu" or "cuda" into a device.
+
+    Raises:
+        ConfigError: "cuda" where there is none.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device: 'cuda', but torch finds no GPU here; use 'auto' or 'cpu'")
+    return torch.device(device)
+
+
+_shared: dict[tuple[object, ...], Extractor] = {}
+_shared_lock = threading.Lock()
+
+
+def shared_extractor(
+    encoder: EncoderConfig,
+    *,
+    identity: str,
+    runtime: RuntimeConfig,
+    precision: Precision,
+    batch_size: int,
+) -> Extractor:
+    """Return this process's extractor for an encoder, loading the weights on first use.
+
+    Tasks that run in threads of one process share it; only the latest one is kept.
+
+    Args:
+        encoder: Architecture and weights.
+        identity: What identifies the weights' content.
+        runtime: Device and cache.
+        precision: Arithmetic of the encoder.
+        batch_size: Clips per forward pass.
+
+    Raises:
+        WeightsError: The weights cannot be had or do not fit.
+    """
+    key = (encoder, identity, runtime.device, precision, batch_size)
+    with _shared_lock:
+        if key not in _shared:
+            loaded = load_encoder(encoder, cache_dir=runtime.cache_dir)
+            _shared.clear()
+            _shared[key] = Extractor(
+                loaded.encoder,
+                loaded.feature_size,
+                device=runtime.device,
+                precision=precision,
+                batch_size=batch_size,
+            )
+        return _shared[key]

@@ -1,0 +1,78 @@
+"""A folder of exported features: formats, downstream recipes, manifest; written video by video.
+
+The export stage and `tsp features` share it. Memory is bounded by one video's features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tsp_core.features.formats import FORMATS, LAYOUT, FeatureWriter
+from tsp_core.features.manifest import FeatureSource, ManifestWriter, Quarantined
+from tsp_core.features.recipes import RECIPES
+from tsp_core.features.recipes.base import RecipeContext
+from tsp_core.features.rows import FeatureRows, VideoFacts
+
+FOLDERS: Mapping[str, str] = {"h5": "", "npy": "npy", "pkl": "pkl", "parquet": ""}
+"""Where each format lies in an artifact of several formats."""
+
+
+class FeatureFolder:
+    """Writes the features of many videos; add them in the order of their names, then close.
+
+    Args:
+        folder: An empty local folder.
+        source: How the features were computed.
+        formats: Folder of each format, relative to `folder`.
+        recipes: Names of downstream recipes; they go below `recipes/<name>`.
+        context: What the recipes need to know; required when there are any.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        source: FeatureSource,
+        formats: Mapping[str, str],
+        *,
+        recipes: Sequence[str] = (),
+        context: RecipeContext | None = None,
+    ) -> None:
+        self._folder = folder
+        self._writers: list[FeatureWriter] = []
+        files: dict[str, str] = {}
+        for name, below in formats.items():
+            files[name] = (Path(below) / LAYOUT[name]).as_posix()
+            self._writers.append(FORMATS[name](_made(folder / below), source.feature_size))
+        for name in recipes:
+            assert context is not None, "recipes need a context"
+            self._writers.append(RECIPES[name](_made(folder / "recipes" / name), context))
+        self._manifest = ManifestWriter(folder, source, files)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all videos so far."""
+        return self._manifest.num_rows
+
+    def write(self, rows: FeatureRows, facts: VideoFacts) -> None:
+        """Add one video to every format and recipe."""
+        for writer in self._writers:
+            writer.write(rows, facts)
+        self._manifest.write(rows, facts)
+
+    def close(self, quarantined: Mapping[str, Quarantined]) -> dict[str, Path]:
+        """Complete all files.
+
+        Returns:
+            Local path of each file by its relative name.
+        """
+        for writer in self._writers:
+            writer.close()
+        self._manifest.close(quarantined)
+        paths = sorted(path for path in self._folder.rglob("*") if path.is_file())
+        return {path.relative_to(self._folder).as_posix(): path for path in paths}
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,298 @@
+"""Per-video results in immutable shard files, as the gvf and export stages keep them.
+
+A shard is a Parquet object with one row group per video and an index of its videos in the file's
+metadata. Shards lie in a folder named by all that determines the result of one video, apart from
+the video, so that a rerun finds every video that any earlier run has done, and with k new videos
+computes those k. A video is the pair of its name and its content's hash.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tsp_core import artifacts, schemas, storage
+from tsp_core.artifacts import Frozen, Recipe
+from tsp_core.config import Config
+from tsp_core.errors import ArtifactError, TooManyBadVideosError, VideoError
+from tsp_core.schemas import TableSchema
+from tsp_core.stages.base import Inputs, Plan, Shard, ShardReport, planned
+
+_INDEX_KEY = "tsp.videos"
+_NOT_OF_THE_CONTENT = ("missing", "checksum")  # a later run may find the file again
+_READERS = 16  # shards whose index is read at a time; object stores answer slowly, but many at once
+
+
+@dataclass(frozen=True, order=True, kw_only=True)
+class Video:
+    """A video as shards know it: its name and the SHA-256 of its file."""
+
+    name: str
+    content_hash: str
+
+
+class Entry(Frozen):
+    """One video of a shard.
+
+    Attributes:
+        video: Its name.
+        content_hash: SHA-256 of its file.
+        num_clips: Clips that went into the result; 0 when it failed.
+        code: Why it failed, one of `tsp_core.schemas.QUARANTINE_CODES`; None when it did not.
+        reason: The same for people.
+    """
+
+    video: str
+    content_hash: str
+    num_clips: int
+    code: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Located:
+    """Where the result of a video is."""
+
+    uri: str
+    row_group: int
+    entry: Entry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Computed:
+    """The result of one video: its rows in the stage's table, and the clips behind them."""
+
+    table: pa.Table
+    num_clips: int
+
+
+Compute = Callable[[Mapping[str, Any]], Computed]
+"""Turns a row of the videos table into the result of that video."""
+
+
+def ingested_videos(inputs: Inputs) -> list[Video]:
+    """List the usable videos, by name."""
+    table = schemas.read_table(
+        inputs["ingest"].file("videos.parquet"),
+        schemas.VIDEOS.name,
+        columns=["video", "content_hash"],
+        filters=[("status", "=", "ok")],
+    )
+    rows = table.to_pylist()
+    return sorted(Video(name=row["video"], content_hash=row["content_hash"]) for row in rows)
+
+
+def plan_videos(
+    config: Config, recipe: Recipe, work: Recipe, videos: Sequence[Video], *, shard_size: int
+) -> Plan:
+    """Plan the videos that no shard holds yet.
+
+    Args:
+        config: The configuration.
+        recipe: Of the stage's artifact.
+        work: Of the result of one video, without the video.
+        videos: The videos that the artifact needs, by name.
+        shard_size: Videos per shard.
+    """
+    plan = planned(config, recipe, num_items=len(videos), num_items_done=len(videos))
+    if plan.existing is not None:
+        return plan
+    root = config.root_uri
+    done = {
+        video: item
+        for video, item in _located(root, work).items()
+        if item.entry.code not in _NOT_OF_THE_CONTENT
+    }
+    pending = [video for video in videos if video not in done]
+    groups = [pending[i : i + shard_size] for i in range(0, len(pending), shard_size)]
+    shards = tuple(
+        Shard(
+            index=index,
+            uri=artifacts.shard_uri(root, work.stage, work.fingerprint, _group_key(group)),
+            videos=tuple(video.name for video in group),
+        )
+        for index, group in enumerate(groups)
+    )
+    uris = sorted({done[video].uri for video in videos if video in done})
+    return plan.model_copy(
+        update={
+            "shards": shards,
+            "done": tuple(uris),
+            "num_items_done": len(videos) - len(pending),
+        }
+    )
+
+
+def run_videos(
+    inputs: Inputs,
+    shard: Shard,
+    schema: TableSchema,
+    compute: Compute,
+) -> ShardReport:
+    """Compute the videos of a shard and store them; a video that fails becomes a row saying so.
+
+    Args:
+        inputs: The artifact of ingest is among them.
+        shard: What to do.
+        schema: Of the stage's table.
+        compute: Raises VideoError for a video that cannot be used; other errors end the shard.
+    """
+    started = time.monotonic()
+    entries = []
+    with _ShardFile(shard.uri, schema) as file:
+        for row in _video_rows(inputs, shard):
+            entry, table = _computed_or_failed(row, schema, compute)
+            file.add(entry, table)
+            entries.append(entry)
+    num_quarantined = sum(entry.code is not None for entry in entries)
+    return ShardReport(
+        index=shard.index,
+        uri=shard.uri,
+        num_ok=len(entries) - num_quarantined,
+        num_quarantined=num_quarantined,
+        num_clips=sum(entry.num_clips for entry in entries),
+        seconds=time.monotonic() - started,
+    )
+
+
+def locate_videos(
+    config: Config, stage: str, work: Recipe, videos: Sequence[Video]
+) -> list[Located]:
+    """Find the result of each video, in their order.
+
+    Raises:
+        ArtifactError: Some are not there: a shard has not been run.
+        TooManyBadVideosError: More than `ingest.max_bad_fraction` of them failed.
+    """
+    found = _located(config.root_uri, work)
+    missing = [video.name for video in videos if video not in found]
+    if missing:
+        raise ArtifactError(
+            f"{stage}: {len(missing)} of {len(videos)} videos have not been computed "
+            f"({missing[0]!r}, ...); run the stage's shards before it is finished"
+        )
+    located = [found[video] for video in videos]
+    failed = [item.entry for item in located if item.entry.code is not None]
+    if len(failed) > config.ingest.max_bad_fraction * len(videos):
+        raise TooManyBadVideosError(
+            f"{stage}: {len(failed)} of {len(videos)} videos failed, more than "
+            f"ingest.max_bad_fraction {config.ingest.max_bad_fraction} allows; the first is "
+            f"{failed[0].video!r} ({failed[0].code}: {failed[0].reason}); mend or remove them, or "
+            "raise the fraction"
+        )
+    return located
+
+
+def read_located(located: Iterable[Located]) -> Iterator[pa.Table]:
+    """Read the rows of one video after the other; one video's rows are in memory at a time."""
+    opened_uri = None
+    with ExitStack() as stack:
+        for item in located:
+            if item.uri != opened_uri:
+                stack.close()
+                file = pq.ParquetFile(stack.enter_context(storage.opened(item.uri)))
+                opened_uri = item.uri
+            yield file.read_row_group(item.row_group)
+
+
+class _ShardFile:
+    """Writes a shard aside, one row group per video, and uploads it when it is complete."""
+
+    def __init__(self, uri: str, schema: TableSchema) -> None:
+        self._uri, self._schema = uri, schema.with_metadata()
+        self._entries: list[Entry] = []
+        self._stack = ExitStack()
+
+    def __enter__(self) -> _ShardFile:
+        folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="tsp-shard-"))
+        self._path = Path(folder) / "shard.parquet"
+        self._file = pq.ParquetWriter(self._path, self._schema, compression="zstd")
+        self._stack.callback(self._file.close)
+        return self
+
+    def add(self, entry: Entry, table: pa.Table) -> None:
+        """Add one video's rows."""
+        self._file.write_table(table, row_group_size=max(table.num_rows, 1))
+        self._entries.append(entry)
+
+    def __exit__(self, error: type[BaseException] | None, *rest: object) -> None:
+        with self._stack:
+            if error is None:
+                index = [entry.model_dump(mode="json") for entry in self._entries]
+                self._file.add_key_value_metadata({_INDEX_KEY: json.dumps(index)})
+                self._file.close()
+                storage.upload(self._path, self._uri)
+
+
+def _video_rows(inputs: Inputs, shard: Shard) -> list[dict[str, Any]]:
+    table = schemas.read_table(
+        inputs["ingest"].file("videos.parquet"),
+        schemas.VIDEOS.name,
+        filters=[("video", "in", list(shard.videos)), ("status", "=", "ok")],
+    )
+    rows: list[dict[str, Any]] = table.sort_by("video").to_pylist()
+    if [row["video"] for row in rows] != sorted(shard.videos):
+        raise ArtifactError(
+            f"{inputs['ingest'].uri}: does not hold the videos of the shard {shard.uri}; "
+            "plan the stage again"
+        )
+    return rows
+
+
+def _computed_or_failed(
+    row: Mapping[str, Any], schema: TableSchema, compute: Compute
+) -> tuple[Entry, pa.Table]:
+    names = {"video": row["video"], "content_hash": row["content_hash"]}
+    try:
+        computed = compute(row)
+    except VideoError as error:
+        why = {"code": error.code, "reason": error.reason}
+        failed: dict[str, Any] = {**names, **why, "status": "quarantined"}
+        if "clip_index" in schema.fields.names:
+            failed["clip_index"] = -1
+        return Entry(**names, **why, num_clips=0), schemas.table_from_rows([failed], schema)
+    return Entry(**names, num_clips=computed.num_clips), computed.table
+
+
+def _group_key(group: Sequence[Video]) -> str:
+    return artifacts.fingerprint_of([[video.name, video.content_hash] for video in group])
+
+
+def _located(root: str, work: Recipe) -> dict[Video, Located]:
+    """Index all shards of this work; where two hold the same video, one without failure counts."""
+    folder = storage.join(root, "shards", work.stage, work.fingerprint)
+    uris = [item.uri for item in storage.list_objects(folder) if item.uri.endswith(".parquet")]
+    found: dict[Video, Located] = {}
+    with ThreadPoolExecutor(_READERS) as readers:
+        for located in readers.map(_read_index, uris):
+            for item in located:
+                key = Video(name=item.entry.video, content_hash=item.entry.content_hash)
+                if key not in found or found[key].entry.code is not None:
+                    found[key] = item
+    return found
+
+
+def _read_index(uri: str) -> list[Located]:
+    with storage.opened(uri) as file:
+        try:
+            text = (pq.read_metadata(file).metadata or {})[_INDEX_KEY.encode()]
+            entries = [Entry.model_validate(item) for item in json.loads(text)]
+        except (pa.ArrowInvalid, KeyError, ValueError) as error:
+            raise ArtifactError(
+                f"{uri}: not a readable shard ({type(error).__name__}); delete it and run the "
+                "stage again"
+            ) from None
+    return [
+        Located(uri=uri, row_group=row_group, entry=entry)
+        for row_group, entry in enumerate(entries)
+    ]
