@@ -31,7 +31,7 @@ class Shard(Frozen):
     Attributes:
         index: Position among the shards of this run.
         uri: Where the result goes; it names its content, so a retry writes the same.
-        videos: Names of the videos (for ingest: their URIs).
+        videos: Names of the videos (for ingest: JSON of URI and change token).
     """
 
     index: int

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from av.video.reformatter import VideoReformatter
+
+from tests.synthetic import VideoSpec, draw_number, read_numbers, write_video
+from tsp_core.errors import VideoError
+from tsp_core.video.decode import PictureConverter, opened_video
+
+
+def pictures(path: Path, *, color="bt601", rotation_degrees=0) -> np.ndarray:
+    convert = PictureConverter(color=color, rotation_degrees=rotation_degrees)
+    with opened_video(path) as (container, stream):
+        return np.stack([convert(frame)[..., :3] for frame in container.decode(stream)])
+
+
+def colourful(width: int, height: int, pixel_format: str) -> av.VideoFrame:
+    rows, columns = np.mgrid[0:height, 0:width]
+    picture = np.stack([rows * 5 % 256, columns * 3 % 256, (rows + columns) * 2 % 256], axis=-1)
+    frame = av.VideoFrame.from_ndarray(picture.astype(np.uint8), format="rgb24")
+    return frame.reformat(format=pixel_format)
+
+
+@pytest.mark.parametrize("color_range", [None, 1])
+def test_a_bt709_tag_changes_nothing_by_default(tmp_path, color_range):
+    plain = write_colours(tmp_path / "plain.mkv", None, color_range)
+    tagged = write_colours(tmp_path / "tagged.mkv", 1, color_range)
+    assert np.array_equal(pictures(plain), pictures(tagged))
+    difference = pictures(plain).astype(int) - pictures(tagged, color="tags").astype(int)
+    assert np.abs(difference).max() > 8
+    assert np.array_equal(pictures(plain), pictures(plain, color="tags"))
+
+
+def write_colours(path: Path, color_space: int | None, color_range: int | None) -> Path:
+    """One colourful frame, losslessly coded, with or without colour tags."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        if color_space is not None:
+            stream.codec_context.colorspace = color_space
+        if color_range is not None:
+            stream.codec_context.color_range = color_range
+        frame = colourful(64, 48, "yuv420p")
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def grey_level(pixel_format: str, *, color="bt601", color_range: int | None = None) -> int:
+    """What luma 100 without colour becomes."""
+    frame = av.VideoFrame(16, 16, pixel_format)
+    for number, plane in enumerate(frame.planes):
+        plane.update(bytes([128 if number else 100]) * plane.buffer_size)
+    if color_range is not None:
+        frame.color_range = color_range
+    return int(PictureConverter(color=color, rotation_degrees=0)(frame)[8, 8, 0])
+
+
+def test_limited_range_is_assumed_unless_the_pixel_format_says_full():
+    assert grey_level("yuv420p") == pytest.approx((100 - 16) * 255 / 219, abs=1)
+    assert grey_level("yuv420p", color_range=2) == grey_level("yuv420p")
+    assert grey_level("yuv420p", color_range=2, color="tags") == 100
+    assert grey_level("yuvj420p") == grey_level("gray") == 100
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "gbrp"])
+@pytest.mark.parametrize("width", [64, 65, 66, 68, 306, 322, 324, 426])
+def test_every_column_is_converted_at_every_width(width, pixel_format):
+    # FFmpeg leaves columns unwritten at some widths when rows have little padding.
+    frame = colourful(width, 48, pixel_format)
+    convert = PictureConverter(color="bt601", rotation_degrees=0)
+    found = convert(frame)[..., :3].astype(int)
+    wide = VideoReformatter().reformat(frame, format="rgb24", threads=1)
+    plane = wide.planes[0]
+    rows = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(-1, plane.line_size)
+    expected = rows[:48, : 3 * width].reshape(48, width, 3).astype(int)
+    assert np.array_equal(found, expected)
+    with_border = convert(frame)[:, -8:, :3].astype(int)
+    source = colourful(width, 48, "rgb24").to_ndarray(format="rgb24")[:, -8:].astype(int)
+    assert np.abs(with_border - source).mean() < 12
+
+
+@pytest.mark.parametrize("rotation", [90, -90, 180])
+@pytest.mark.parametrize("ending", ["mp4", "mov"])
+def test_pictures_are_turned_upright(tmp_path, rotation, ending):
+    spec = VideoSpec(num_frames=5, width=96, height=64, rotation=rotation)
+    path = write_video(tmp_path / f"turned.{ending}", spec)
+    upright = pictures(path, rotation_degrees=rotation)
+    assert upright.shape[1:3] == ((64, 96) if rotation == 180 else (96, 64))
+    assert read_numbers(upright) == [0, 1, 2, 3, 4]
+
+
+def test_numbers_of_damaged_pictures_are_not_read():
+    blended = (draw_number(5, 64, 48).astype(int) + draw_number(9, 64, 48)) // 2
+    with pytest.raises(AssertionError, match="unclear"):
+        read_numbers(blended[None])
+
+
+def write_text(path: Path) -> Path:
+    path.write_text("this is no video\n" * 100)
+    return path
+
+
+def write_audio(path: Path) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=48000, layout="mono")
+        for start in range(0, 48000, 960):
+            samples = np.zeros((1, 960), dtype=np.float32)
+            frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 48000, start
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def write_picture(path: Path) -> Path:
+    colourful(64, 48, "rgb24").save(str(path.with_suffix(".png")))
+    return path.with_suffix(".png").rename(path)
+
+
+def write_playlist(path: Path) -> Path:
+    target = write_video(path.with_name("target.ts"), VideoSpec(num_frames=5))
+    path.write_text(f"#EXTM3U\n#EXTINF:1,\n{target}\n#EXT-X-ENDLIST\n")
+    return path
+
+
+def write_nothing(path: Path) -> Path:
+    path.touch()
+    return path
+
+
+def make_folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "code", "message"),
+    [
+        (write_text, "unreadable", "is no video file"),
+        (write_picture, "unreadable", "is no video file"),
+        (write_playlist, "unreadable", "is no video file"),
+        (write_audio, "no_video_stream", "holds no video, but audio"),
+        (write_nothing, "empty", "0 bytes"),
+        (make_folder, "unreadable", "is a folder"),
+        (lambda path: path, "missing", "does not exist"),
+    ],
+)
+def test_what_is_no_video_is_refused_by_name(tmp_path, make, code, message):
+    path = make(tmp_path / "odd one.mp4")
+    with pytest.raises(VideoError, match=message) as caught, opened_video(path):
+        pass
+    assert caught.value.code == code
+    assert "'odd one.mp4'" in caught.value.reason
+    assert str(tmp_path) not in caught.value.reason
+
+
+def test_a_cover_picture_is_no_video(tmp_path):
+    path = tmp_path / "song.mp4"
+    with av.open(str(path), "w") as container:
+        audio = container.add_stream("aac", rate=48000, layout="mono")
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 64, 48, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        container.mux(cover.encode(colourful(64, 48, "yuvj420p")))
+        container.mux(cover.encode(None))
+        samples = av.AudioFrame.from_ndarray(
+            np.zeros((1, 960), dtype=np.float32), format="fltp", layout="mono"
+        )
+        samples.sample_rate = 48000
+        container.mux(audio.encode(samples))
+        container.mux(audio.encode(None))
+    with pytest.raises(VideoError, match="holds no video") as caught, opened_video(path):
+        pass
+    assert caught.value.code == "no_video_stream"
+
+
+def test_an_unknown_codec_is_refused(tmp_path):
+    path = write_video(tmp_path / "a.mp4", VideoSpec(num_frames=3))
+    data = path.read_bytes()
+    place = data.index(b"avc1", data.index(b"stsd"))
+    path.write_bytes(data[:place] + b"zzzz" + data[place + 4 :])
+    with pytest.raises(VideoError, match="not supported") as caught, opened_video(path):
+        pass
+    assert caught.value.code == "unreadable"
+
+
+def test_huge_frames_are_refused_before_decoding(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "a.mp4", VideoSpec(num_frames=3))
+    monkeypatch.setattr("tsp_core.video.decode.MAX_PIXELS", 64 * 48 - 1)
+    with pytest.raises(VideoError, match="declares frames of 64x48") as caught, opened_video(path):
+        pass
+    assert caught.value.code == "limits"

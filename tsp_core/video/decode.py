@@ -1,0 +1,162 @@
+"""Opens videos and decodes them, one frame at a time, into upright RGB pictures.
+
+Colours: the released code, and with it every published weight, saw YUV converted to RGB by BT.601
+coefficients whatever the file's tags say, because the PyAV of its time ignored them, and took
+values as full range only where the pixel format says so (`yuvj420p`, grey). Newer releases honour
+the tags, so the conversion is told explicitly what to assume
+(docs/decisions/0011-colour-and-rotation.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from tsp_core.errors import VideoError
+
+MAX_PIXELS = 8192 * 8192
+"""Largest frame that is decoded, in pixels."""
+
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,rm,gif,wtv,mxf,nut,"
+    "dv,ivf,h264,hevc,m4v,mp3,wav,flac,aac,amr,aiff"
+)
+"""Containers that are opened: no playlists (they name other files), pictures or terminal text."""
+
+_VECTOR_PIXELS = 8
+
+
+@contextmanager
+def opened_video(path: Path, *, threads: int = 1) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open a video file and its first video stream that is no cover picture.
+
+    Args:
+        path: Local file.
+        threads: Decoding threads; 1 is fastest per core where several videos are decoded at once.
+
+    Raises:
+        VideoError: missing, empty, unreadable, no_video_stream, or limits.
+    """
+    _check_is_file(path)
+    try:
+        container = av.open(str(path.absolute()), options={"format_whitelist": _FORMATS})
+    except (av.FFmpegError, ValueError, OSError) as error:
+        raise VideoError(
+            "unreadable", f"{path.name!r} is no video file that can be opened: {cause(error)}"
+        ) from None
+    with container:
+        stream = _video_stream(container, path)
+        pixels = stream.codec_context.width * stream.codec_context.height
+        if pixels > MAX_PIXELS:
+            raise VideoError(
+                "limits",
+                f"{path.name!r} declares frames of {stream.codec_context.width}x"
+                f"{stream.codec_context.height} pixels; at most {MAX_PIXELS} pixels are decoded",
+            )
+        stream.codec_context.thread_count = threads
+        stream.codec_context.thread_type = "AUTO"
+        yield container, stream
+
+
+def frame_pts(frame: VideoFrame) -> int:
+    """Return a frame's presentation timestamp; old containers give a decoding timestamp only.
+
+    Raises:
+        VideoError: The frame has neither.
+    """
+    pts = frame.pts if frame.pts is not None else frame.dts
+    if pts is None:
+        raise VideoError("corrupted", "a frame has no timestamp")
+    return pts
+
+
+class PictureConverter:
+    """Converts the frames of one stream to upright RGB pictures, keeping its scalers.
+
+    Args:
+        color: "bt601" converts as the published weights saw it, "tags" as the file says.
+        rotation_degrees: Counter-clockwise turn that makes the picture upright.
+    """
+
+    def __init__(self, *, color: Literal["bt601", "tags"], rotation_degrees: int) -> None:
+        self._color = color
+        self._quarter_turns = rotation_degrees // 90
+        # One scaler per pixel format: changing a scaler's format costs more than the conversion.
+        self._scalers = {name: VideoReformatter() for name in ("rgb0", "rgb24")}
+
+    def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """Return uint8 [H, W, 4], contiguous: red, green, blue and an unused byte."""
+        picture = self._convert(frame, "rgb0", channels=4)
+        # FFmpeg leaves the last columns of "rgb0" unwritten where a row's padding is shorter than
+        # its vector step; rows of "rgb24" are padded enough.
+        tail = frame.width % _VECTOR_PIXELS
+        if tail:
+            picture[:, -tail:, :3] = self._convert(frame, "rgb24", channels=3)[:, -tail:]
+        if self._quarter_turns:
+            picture = np.rot90(picture, self._quarter_turns)
+        return np.ascontiguousarray(picture)
+
+    def _convert(self, frame: VideoFrame, pixel_format: str, *, channels: int) -> NDArray[np.uint8]:
+        """The pixels [H, W, channels] without the padding of the rows, as a view."""
+        colorspace = color_range = None
+        if self._color == "bt601":
+            colorspace = Colorspace.ITU601
+            color_range = _released_range(frame.format.name)
+        try:
+            converted = self._scalers[pixel_format].reformat(
+                frame,
+                format=pixel_format,
+                src_colorspace=colorspace,
+                src_color_range=color_range,
+                threads=1,
+            )
+        except av.FFmpegError as error:
+            raise VideoError(
+                "unreadable",
+                f"pictures of the format {frame.format.name!r} cannot be converted: {cause(error)}",
+            ) from None
+        plane = converted.planes[0]
+        rows = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(-1, plane.line_size)
+        pixels = rows[: frame.height, : frame.width * channels]
+        return pixels.reshape(frame.height, frame.width, channels)
+
+
+def _released_range(pixel_format: str) -> ColorRange:
+    is_full = pixel_format.startswith(("yuvj", "gray", "ya"))
+    return ColorRange.JPEG if is_full else ColorRange.MPEG
+
+
+def _check_is_file(path: Path) -> None:
+    if path.is_dir():
+        raise VideoError("unreadable", f"{path.name!r} is a folder, not a video file")
+    if not path.exists():
+        raise VideoError("missing", f"{path.name!r} does not exist")
+    if path.stat().st_size == 0:
+        raise VideoError("empty", f"{path.name!r} has no content (0 bytes)")
+
+
+def _video_stream(container: InputContainer, path: Path) -> VideoStream:
+    for stream in container.streams.video:
+        if stream.disposition & Disposition.attached_pic:
+            continue
+        if stream.codec_context is None:
+            raise VideoError("unreadable", f"{path.name!r} is coded in a way that is not supported")
+        return stream
+    kinds = sorted({str(stream.type) for stream in container.streams}) or ["nothing"]
+    raise VideoError("no_video_stream", f"{path.name!r} holds no video, but {', '.join(kinds)}")
+
+
+def cause(error: Exception) -> str:
+    """Give the decoder's own words, without the path that it may add."""
+    return str(getattr(error, "strerror", None) or type(error).__name__)

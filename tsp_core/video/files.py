@@ -1,0 +1,102 @@
+"""Video files: local copies of remote objects, and names that are safe as file names."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tsp_core import storage
+from tsp_core.errors import ObjectNotFoundError, VideoError
+
+_MAX_NAME_BYTES = 200
+_FORBIDDEN = {"/": "a slash", "\\": "a backslash", "\0": "a NUL character"}
+
+
+def validate_video_name(name: str) -> str:
+    """Return the name if files can be called by it; it keys tables and names exported files.
+
+    Spaces, newlines and any script are fine.
+
+    Raises:
+        VideoError: bad_name: empty, '.' or '..', with a slash, backslash or NUL, not valid
+            Unicode, or longer than 200 bytes.
+    """
+    for character, what in _FORBIDDEN.items():
+        if character in name:
+            raise VideoError("bad_name", f"{name!r} holds {what}; rename the video")
+    if name.strip() in ("", ".", ".."):
+        raise VideoError("bad_name", f"{name!r} cannot name a file; rename the video")
+    try:
+        num_bytes = len(name.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise VideoError("bad_name", f"{name!r} is not valid Unicode; rename the video") from None
+    if num_bytes > _MAX_NAME_BYTES:
+        raise VideoError(
+            "bad_name",
+            f"{name[:40]!r}... is {num_bytes} bytes long; rename the video to at most "
+            f"{_MAX_NAME_BYTES} bytes",
+        )
+    return name
+
+
+@contextmanager
+def local_video(uri: str, content_hash: str | None, cache_dir: str | None) -> Iterator[Path]:
+    """Yield a local path of a video; remote objects are downloaded once into a cache.
+
+    The cache is keyed by content, so a file that was fetched for probing serves the later stages.
+    It is safe to share between processes and is never emptied by this project.
+
+    Args:
+        uri: Path or URI of the video.
+        content_hash: SHA-256 that the content must have, as measured at ingest; None where it is
+            not known yet.
+        cache_dir: Local folder of the cache; by default one in the user's cache folder.
+
+    Raises:
+        VideoError: missing, or checksum (the object is no longer what ingest saw).
+        StorageUnavailableError: The store does not answer now.
+    """
+    if storage.is_local(uri):
+        yield storage.local_path(uri)
+        return
+    folder = _cache_folder(cache_dir)
+    ending = posixpath.splitext(uri)[1].lower()
+    ending = ending if re.fullmatch(r"\.[a-z0-9]{1,8}", ending) else ""
+    cached = folder / f"{content_hash}{ending}"
+    if content_hash is None or not cached.is_file():
+        cached = _fetch(uri, content_hash, folder, ending)
+    yield cached
+
+
+def _cache_folder(cache_dir: str | None) -> Path:
+    if cache_dir is not None:
+        return storage.local_path(cache_dir) / "videos"
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "tsp" / "videos"
+
+
+def _fetch(uri: str, content_hash: str | None, folder: Path, ending: str) -> Path:
+    """Download an object beside the cache and move it in under its hash."""
+    aside = folder / f"incoming-{uuid.uuid4().hex}{ending}"
+    try:
+        try:
+            storage.download(uri, aside)
+        except ObjectNotFoundError:
+            raise VideoError("missing", f"{posixpath.basename(uri)!r}: no such object") from None
+        found = storage.sha256_of_file(aside)
+        if content_hash is not None and found != content_hash:
+            raise VideoError(
+                "checksum",
+                f"{posixpath.basename(uri)!r} has SHA-256 {found}, expected {content_hash}; "
+                "run ingest again if the file changed",
+            )
+        target = folder / f"{found}{ending}"
+        aside.replace(target)
+        return target
+    finally:
+        aside.unlink(missing_ok=True)

@@ -1,0 +1,266 @@
+"""Measures a video file by decoding all of it: nothing is taken from the header on trust."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from tsp_core import storage
+from tsp_core.errors import VideoError
+from tsp_core.video.decode import MAX_PIXELS, cause, frame_pts, opened_video
+from tsp_core.video.sampling import FrameTimeline
+from tsp_core.video.timing import measure_frame_rate
+
+MAX_DURATION_SECONDS = 48 * 3600
+"""Longest video; a longer one is most likely one damaged timestamp."""
+
+_SHORTFALL_SECONDS = 0.25
+_SHORTFALL_FRACTION = 0.02
+_DURATION_IN_HEADER = ("mov", "matroska", "flv", "asf")
+"""Containers, beside AVI, that state their duration."""
+
+_COLOR_SPACES = {
+    **{0: "rgb", 1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m"},
+    **{8: "ycgco", 9: "bt2020nc", 10: "bt2020c"},
+}
+_COLOR_RANGES = {1: "tv", 2: "pc"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoProbe:
+    """What is known of a video file after decoding it; the columns of the videos table.
+
+    Attributes:
+        timeline: The decoded frames with distinct timestamps.
+        keyframes: int32, indices of the frames that decoding can start at.
+        row: The other columns, by name.
+    """
+
+    timeline: FrameTimeline
+    keyframes: NDArray[np.int32]
+    row: dict[str, Any]
+
+    def as_row(self) -> dict[str, Any]:
+        """All measured columns of the videos table as plain values."""
+        timeline = self.timeline
+        steps = np.unique(np.diff(timeline.pts))
+        ticks_per_frame = None if len(steps) > 1 else int(steps[0]) if len(steps) else 1
+        return self.row | {
+            "time_base_num": timeline.time_base.numerator,
+            "time_base_den": timeline.time_base.denominator,
+            "num_frames": timeline.num_frames,
+            "duration_seconds": timeline.duration_seconds,
+            "frame_rate_num": timeline.frame_rate.numerator,
+            "frame_rate_den": timeline.frame_rate.denominator,
+            "is_variable_rate": timeline.is_variable,
+            "first_pts": int(timeline.pts[0]),
+            "ticks_per_frame": ticks_per_frame,
+            "pts": timeline.pts.tolist() if ticks_per_frame is None else None,
+            "has_unordered_pts": timeline.has_unordered_pts,
+            "keyframes": self.keyframes.tolist(),
+        }
+
+
+@dataclass(kw_only=True)
+class _Observation:
+    """What decoding showed so far."""
+
+    pts: array[int] = field(default_factory=lambda: array("q"))
+    keyframes: array[int] = field(default_factory=lambda: array("i"))
+    first_frame: VideoFrame | None = None
+    end_seconds: float = 0.0  # where the packets of all streams end, from the container's start
+    damage: str | None = None
+
+
+def probe(path: Path, *, keep_truncated: bool = False, threads: int = 1) -> VideoProbe:
+    """Decode a video file from start to end and describe it.
+
+    Args:
+        path: Local file.
+        keep_truncated: Take a file whose decoding stops early for the frames before the damage.
+        threads: Decoding threads.
+
+    Raises:
+        VideoError: missing, unreadable, no_video_stream, empty, truncated, corrupted or limits.
+    """
+    with opened_video(path, threads=threads) as (container, stream):
+        seen = _observe(container, stream)
+        if seen.first_frame is None:
+            reason = seen.damage or "the stream holds none"
+            raise VideoError("empty", f"{path.name!r}: no frame can be decoded: {reason}")
+        timeline, keyframes = _timeline(seen, stream)
+        stopped = seen.damage or _shortfall(seen, container, stream, path)
+        if stopped and not keep_truncated:
+            raise VideoError(
+                "truncated", _stopped_early(path, timeline, container, stream, stopped)
+            )
+        if timeline.duration_seconds > MAX_DURATION_SECONDS:
+            raise VideoError(
+                "limits",
+                f"{path.name!r}: timestamps span {timeline.duration_seconds:.0f} s; at most "
+                f"{MAX_DURATION_SECONDS} s are taken",
+            )
+        row = _header_row(container, stream) | _picture_row(seen.first_frame)
+    return VideoProbe(timeline=timeline, keyframes=keyframes, row=row | identify(path))
+
+
+def identify(path: Path) -> dict[str, Any]:
+    """Size and SHA-256 of a file, as columns of the videos table."""
+    return {"size_bytes": path.stat().st_size, "content_hash": storage.sha256_of_file(path)}
+
+
+def _observe(container: InputContainer, stream: VideoStream) -> _Observation:
+    """Demux all streams and decode the video, up to the first damage."""
+    seen = _Observation()
+    known: set[int] = set()
+    origin = (container.start_time or 0) / av.time_base
+    try:
+        for packet in container.demux():
+            if packet.pts is not None and packet.size:
+                end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                seen.end_seconds = max(seen.end_seconds, end - origin)
+            if packet.stream.index != stream.index:
+                continue
+            for frame in stream.codec_context.decode(packet):
+                if frame.is_corrupt:
+                    seen.damage = "a frame is damaged"
+                    return seen
+                _note(frame, seen, known)
+    except av.FFmpegError as error:
+        seen.damage = cause(error)
+    return seen
+
+
+def _note(frame: VideoFrame, seen: _Observation, known: set[int]) -> None:
+    if frame.width * frame.height > MAX_PIXELS:
+        raise VideoError("limits", f"a frame of {frame.width}x{frame.height} pixels is too large")
+    pts = frame_pts(frame)
+    if pts in known:
+        return
+    known.add(pts)
+    if seen.first_frame is None:
+        seen.first_frame = frame
+    if frame.key_frame:
+        seen.keyframes.append(len(seen.pts))
+    seen.pts.append(pts)
+
+
+def _timeline(seen: _Observation, stream: VideoStream) -> tuple[FrameTimeline, NDArray[np.int32]]:
+    """Decoders give frames in presentation order, so the sorted timestamps are theirs in turn."""
+    decoded = np.array(seen.pts, dtype=np.int64)
+    pts = np.sort(decoded)
+    assert stream.time_base is not None, "streams of files have a time base"
+    header_rates = (stream.average_rate, stream.guessed_rate)
+    frame_rate, is_variable = measure_frame_rate(pts, stream.time_base, header_rates)
+    is_unordered = not np.array_equal(decoded, pts)
+    timeline = FrameTimeline(
+        pts=pts,
+        time_base=stream.time_base,
+        frame_rate=frame_rate,
+        is_variable=is_variable,
+        has_unordered_pts=is_unordered,
+    )
+    # Where timestamps do not tell frames apart, frames are counted from the start of the file.
+    keyframes = [0] if is_unordered else seen.keyframes
+    return timeline, np.array(keyframes, dtype=np.int32)
+
+
+def _shortfall(
+    seen: _Observation, container: InputContainer, stream: VideoStream, path: Path
+) -> str | None:
+    """Tell whether the data end before what the header promises, though no error shows.
+
+    Matroska, FLV and fragmented MP4 files that break off end without an error. A header that
+    promises too long a duration while every frame that it lists is there is no damage.
+    """
+    if 0 < stream.frames <= len(seen.pts):
+        return None
+    promised = _header_seconds(container, stream)
+    if promised is not None:
+        allowed = max(_SHORTFALL_SECONDS, _SHORTFALL_FRACTION * promised)
+        if promised - seen.end_seconds > allowed:
+            return "the file ends before what its header promises"
+    if container.format.name.startswith("mov") and _last_box_is_cut(path):
+        return "the file ends in the middle of a box"
+    return None
+
+
+def _last_box_is_cut(path: Path) -> bool:
+    """Whether the last box of an MP4 or QuickTime file reaches beyond the file's end."""
+    size, offset = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while offset + 8 <= size:
+            file.seek(offset)
+            header = file.read(16)
+            length = int.from_bytes(header[:4], "big")
+            if length == 1:
+                length = int.from_bytes(header[8:], "big")
+            if length < 8:  # 0 stands for the rest of the file
+                return False
+            offset += length
+    return offset > size
+
+
+def _header_seconds(container: InputContainer, stream: VideoStream) -> float | None:
+    """Duration that the header states; None where FFmpeg only estimates it from the data."""
+    if container.format.name == "avi" and stream.frames and stream.average_rate:
+        return float(
+            stream.frames / stream.average_rate
+        )  # FFmpeg's own scales with the file's size
+    if container.duration is None or not container.format.name.startswith(_DURATION_IN_HEADER):
+        return None
+    return container.duration / av.time_base
+
+
+def _stopped_early(
+    path: Path,
+    timeline: FrameTimeline,
+    container: InputContainer,
+    stream: VideoStream,
+    reason: str,
+) -> str:
+    frames = f"{timeline.num_frames} of {stream.frames}" if stream.frames else timeline.num_frames
+    promised = _header_seconds(container, stream)
+    seconds = f"{timeline.duration_seconds:.2f}" + (f" of {promised:.2f}" if promised else "")
+    return (
+        f"{path.name!r}: decoding stops after {frames} frames ({seconds} s): {reason}; "
+        "set ingest.truncated to 'keep' to use what is there"
+    )
+
+
+def _header_row(container: InputContainer, stream: VideoStream) -> dict[str, Any]:
+    promised = container.duration / av.time_base if container.duration is not None else None
+    return {
+        "container": container.format.name,
+        "codec": stream.codec_context.name,
+        "num_frames_from_header": stream.frames or None,
+        "duration_seconds_from_header": promised,
+        "frame_rate_from_header": float(stream.average_rate) if stream.average_rate else None,
+        "num_audio_streams": len(container.streams.audio),
+    }
+
+
+def _picture_row(frame: VideoFrame) -> dict[str, Any]:
+    return {
+        "pixel_format": frame.format.name,
+        "width": frame.width,
+        "height": frame.height,
+        "rotation_degrees": _quarter_turns(frame.rotation) * 90,
+        "color_space": _COLOR_SPACES.get(int(frame.colorspace)),
+        "color_range": _COLOR_RANGES.get(int(frame.color_range)),
+    }
+
+
+def _quarter_turns(rotation_degrees: float) -> int:
+    """Nearest number of quarter turns, from -1 to 2; other angles are not what cameras write."""
+    return (round(Fraction(rotation_degrees) / 90) + 1) % 4 - 1

@@ -1,0 +1,140 @@
+"""From decoded pictures to the numbers that the encoder sees (paper, section 4.1).
+
+The released code turns uint8 RGB into floats in [0, 1], resizes with bilinear interpolation
+(`torch.nn.functional.interpolate`, align_corners=False, no antialiasing), normalises and crops.
+`BilinearResize` computes the same numbers for the wanted window only: each output pixel needs two
+rows and two columns of the picture, whose places and weights are computed once per video.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+MEAN = (0.43216, 0.394666, 0.37645)
+"""Mean of red, green and blue in Kinetics-400, for values in [0, 1]."""
+STD = (0.22803, 0.22145, 0.216989)
+"""Standard deviation of red, green and blue in Kinetics-400, for values in [0, 1]."""
+
+_SCALE = (1 / (255 * np.array(STD, dtype=np.float64))).astype(np.float32)
+_SHIFT = (np.array(MEAN, dtype=np.float64) / np.array(STD)).astype(np.float32)
+
+
+def centre_crop_offsets(height: int, width: int, crop_size: int) -> tuple[int, int]:
+    """Top and left of the central square, rounded (half to even) as the released code does."""
+    return round((height - crop_size) / 2), round((width - crop_size) / 2)
+
+
+def normalise_clips(
+    frames: torch.Tensor,
+    *,
+    crop_tops: torch.Tensor,
+    crop_lefts: torch.Tensor,
+    flips: torch.Tensor,
+    crop_size: int,
+) -> torch.Tensor:
+    """Crop, flip and normalise a batch of clips, on the device that the frames are on.
+
+    Args:
+        frames: uint8 [B, L, H, W, 3].
+        crop_tops: Integers [B], first row of each clip's crop.
+        crop_lefts: Integers [B], first column, in the frame as it was before the flip.
+        flips: bool [B], whether the clip is mirrored left to right.
+        crop_size: Side of the square crop in pixels.
+
+    Returns:
+        float32 [B, 3, L, crop_size, crop_size].
+    """
+    batch, length, _, _, channels = frames.shape
+    clips = torch.empty(
+        (batch, channels, length, crop_size, crop_size), dtype=torch.float32, device=frames.device
+    )
+    offsets = zip(crop_tops.tolist(), crop_lefts.tolist(), flips.tolist(), strict=True)
+    for clip, source, (top, left, flip) in zip(clips, frames, offsets, strict=True):
+        window = source[:, top : top + crop_size, left : left + crop_size]
+        clip.copy_((window.flip(2) if flip else window).permute(3, 0, 1, 2))
+    shape = (1, channels, 1, 1, 1)
+    scale = torch.from_numpy(_SCALE).to(frames.device).view(shape)
+    shift = torch.from_numpy(_SHIFT).to(frames.device).view(shape)
+    return clips.mul_(scale).sub_(shift)
+
+
+class BilinearResize:
+    """Bilinear resizing of pictures of one size to a window of the resized picture.
+
+    Equal to `interpolate(..., mode="bilinear", align_corners=False)` followed by a crop, to
+    rounding (1e-6 on a scale of 0 to 1). Buffers are reused: one object serves one thread.
+
+    Args:
+        source: Height and width of the pictures in pixels.
+        target: Height and width of the resized picture.
+        window: Top, left, height and width of the part that is computed; all of it by default.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: tuple[int, int],
+        target: tuple[int, int],
+        window: tuple[int, int, int, int] | None = None,
+    ) -> None:
+        top, left, height, width = window or (0, 0, *target)
+        rows, row_weights = _taps(source[0], target[0], top, height)
+        columns, column_weights = _taps(source[1], target[1], left, width)
+        # Taps in the order left/right of the upper rows and of the lower rows: [2, 2, h, w].
+        self._places = (rows[None, :, :, None] * source[1] + columns[:, None, None, :]).reshape(-1)
+        self._row_weights = row_weights[:, None]
+        self._column_weights = np.repeat(column_weights, 4)
+        self._pixels = np.empty(4 * height * width, dtype=np.uint32)
+        self._taps = np.empty((2, 2, height, 4 * width), dtype=np.float32)
+        self._shape = (height, width, 4)
+
+    def __call__(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Resize one picture.
+
+        Args:
+            picture: uint8 [H, W, 4], contiguous: red, green, blue and an unused byte.
+
+        Returns:
+            float32 [h, w, 4] in [0, 255]; a view of a buffer that the next call overwrites.
+        """
+        pixels = picture.reshape(-1).view(np.uint32)
+        np.take(pixels, self._places, out=self._pixels, mode="clip")
+        np.copyto(self._taps, self._pixels.view(np.uint8).reshape(self._taps.shape))
+        left, right = self._taps
+        right -= left
+        right *= self._column_weights
+        left += right
+        upper, lower = left
+        lower -= upper
+        lower *= self._row_weights
+        upper += lower
+        return cast(NDArray[np.float32], upper.reshape(self._shape))
+
+
+def normalised(resized: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Normalise a resized picture: float32 [h, w, 4] in [0, 255] to float32 [3, h, w]."""
+    result = np.multiply(resized[..., :3].transpose(2, 0, 1), _SCALE[:, None, None], order="C")
+    result -= _SHIFT[:, None, None]
+    return result
+
+
+def rounded(resized: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Round a resized picture to bytes: float32 [h, w, 4] in [0, 255] to uint8 [h, w, 3]."""
+    return (resized[..., :3] + np.float32(0.5)).astype(np.uint8)
+
+
+def _taps(
+    num_source: int, num_target: int, offset: int, count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The two source positions, int64 [2, count], and the weight of the second, per output."""
+    # As torch: the scale in float32, and one rounding after multiplying and subtracting.
+    scale = np.float64(np.float32(num_source) / np.float32(num_target))
+    position = ((np.arange(offset, offset + count) + 0.5) * scale - 0.5).astype(np.float32)
+    position = np.maximum(position, np.float32(0))
+    first = np.minimum(position.astype(np.int64), num_source - 1)
+    second = np.minimum(first + 1, num_source - 1)
+    return np.stack([first, second]), position - first.astype(np.float32)
