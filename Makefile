@@ -8,7 +8,7 @@ export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format docs clean
+.PHONY: help install demo test bench check format docs clean
 
 help:  ## Show what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,9 @@ demo: install  ## Make the demo dataset in demo-run/ and run the whole pipeline 
 
 test: install  ## Run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+bench: install  ## Run the CPU benchmarks; writes benchmarks/results/
+	$(BIN)/python -m benchmarks.run_all
 
 check: install  ## Formatter, linter, strict type check
 	$(BIN)/ruff format --check .
