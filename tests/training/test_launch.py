@@ -1,0 +1,202 @@
+"""Training in processes of its own, under torchrun."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.training.tiny import make_job, make_trainer
+from tsp_core.config import PretrainConfig
+from tsp_core.errors import TrainingError, WeightsError, WorkerLostError
+from tsp_core.model.checkpoint import load_checkpoint
+from tsp_core.training.job import (
+    BEST_FILE,
+    JOB_FILE,
+    MetricRow,
+    TrainingFailure,
+    TrainingJob,
+    TrainingUpdate,
+    write_json,
+)
+from tsp_core.training.launch import _error, launch, share_of_cores
+from tsp_core.training.main import _failure
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def ignore(update: TrainingUpdate) -> None:
+    pass
+
+
+def saved_state(job: TrainingJob) -> dict[str, Any]:
+    return torch.load(job.state_uri, weights_only=True)
+
+
+def processes_of(job: TrainingJob, program: str) -> list[int]:
+    """Process ids whose command line names the job and the program."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if str(job.path(JOB_FILE)) in words and program in words:
+            found.append(int(path.parent.name))
+    return found
+
+
+def trainers_of(job: TrainingJob) -> list[int]:
+    everything = processes_of(job, "tsp_core.training.main")
+    return sorted(set(everything) - set(processes_of(job, "torch.distributed.run")))
+
+
+def wait_until_gone(job: TrainingJob) -> bool:
+    deadline = time.monotonic() + 20
+    while processes_of(job, "tsp_core.training.main") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not processes_of(job, "tsp_core.training.main")
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_on_the_joined_batch(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "batch_norm": "frozen",
+        "epochs": 1,
+        "layers_lr": 1e-3,
+        "heads_lr": 1e-2,
+        "warmup_epochs": 0.0,
+    }
+    two = make_job(tmp_path / "two", processes=2, batch_size=2, **settings)
+    result = launch(two, ignore)
+    doubled = {**settings, "layers_lr": 2e-3, "heads_lr": 2e-2}  # learning rates x processes
+    one = make_job(tmp_path / "one", batch_size=4, **doubled)
+    alone = make_trainer(one)
+    position = alone.run()
+    found, expected = saved_state(two), saved_state(one)
+    for name, value in expected["model"].items():
+        torch.testing.assert_close(found["model"][name], value, atol=1e-6, rtol=1e-5, msg=name)
+    for key, state in expected["optimizer"]["state"].items():  # the averaged gradients, summed up
+        torch.testing.assert_close(
+            found["optimizer"]["state"][key]["momentum_buffer"],
+            state["momentum_buffer"],
+            atol=1e-6,
+            rtol=1e-4,
+        )
+    assert [row[:4] for row in result.rows] == [row[:4] for row in position.rows]
+    for row, other in zip(result.rows, position.rows, strict=True):
+        assert row.value == pytest.approx(other.value, rel=1e-4), row
+    foregrounds = [row.value for row in result.rows if row.name == "num_clips"]
+    assert foregrounds == [12.0, 6.0]  # every clip once, in training and in validation
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_a_run_survives_every_kind_of_end(tmp_path: Path) -> None:
+    """Killed with its parent, killed by itself, cancelled; then it ends as if nothing happened."""
+    job = make_job(tmp_path / "killed", checkpoint_minutes=1e-9, batch_size=2)
+
+    kill_parent_when_training(job)
+    assert wait_until_gone(job)
+    first = saved_state(job)["position"]["iteration"]
+    assert 0 < first < 12
+
+    def kill_trainer(update: TrainingUpdate) -> None:
+        for pid in trainers_of(job):
+            os.kill(pid, signal.SIGKILL)
+
+    with pytest.raises(WorkerLostError, match="a process was killed"):
+        launch(job, kill_trainer)
+    assert wait_until_gone(job)
+
+    def cancel(update: TrainingUpdate) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        launch(job, cancel)
+    assert wait_until_gone(job)
+    assert saved_state(job)["position"]["iteration"] >= first
+
+    result = launch(job, ignore)
+    whole = make_trainer(make_job(tmp_path / "whole", batch_size=2))
+    position = whole.run()
+    assert list(result.rows) == position.rows
+    assert isinstance(result.rows[0], MetricRow)
+    best = load_checkpoint(str(job.path(BEST_FILE)))
+    assert best.info.epoch == result.best_epoch == position.best_epoch
+    for name, value in best.model.state_dict().items():
+        assert torch.equal(value, position.best_model[name]), name
+
+
+def kill_parent_when_training(job: TrainingJob) -> None:
+    """Launch from another process and kill that, once a step was saved."""
+    write_json(job.path("parent.json"), job)
+    program = (
+        "import sys; from pathlib import Path; from tsp_core.training import job, launch;"
+        "text = Path(sys.argv[1]).read_text();"
+        "launch.launch(job.TrainingJob.model_validate_json(text), lambda update: None)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program, str(job.path("parent.json"))])
+    deadline = time.monotonic() + 60
+    while not Path(job.state_uri).exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    parent.kill()
+    parent.wait()
+
+
+@pytest.mark.slow
+def test_the_error_of_a_training_process_is_raised_again(tmp_path: Path) -> None:
+    job = make_job(tmp_path)
+    missing = str(tmp_path / "missing.pth")
+    job = job.model_copy(update={"encoder": job.encoder.model_copy(update={"weights": missing})})
+    with pytest.raises(WeightsError, match=r"missing\.pth") as caught:
+        launch(job, ignore)
+    assert "Traceback" in caught.value.__notes__[0]
+
+
+def test_a_process_s_own_error_goes_before_a_lost_connection(tmp_path: Path) -> None:
+    assert isinstance(_error(tmp_path, 1, "tail"), WorkerLostError)
+    lost = TrainingFailure(type="WorkerLostError", message="another training process was lost")
+    write_json(tmp_path / "error-0.json", lost)
+    assert isinstance(_error(tmp_path, 1, "tail"), WorkerLostError)
+    own = TrainingFailure(type="TrainingError", message="the loss is not finite")
+    write_json(tmp_path / "error-1.json", own)
+    error = _error(tmp_path, 1, "tail")
+    assert isinstance(error, TrainingError)
+    assert str(error) == "the loss is not finite"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (WeightsError("no such file"), "WeightsError", "no such file"),
+        (torch.OutOfMemoryError("40 GB"), "TrainingError", "lower pretrain.batch_size"),
+        (RuntimeError("DataLoader worker (pid 7) is killed"), "WorkerLostError", "was lost"),
+        (RuntimeError("[gloo/pair.cc] Connection closed by peer"), "WorkerLostError", "was lost"),
+        (ZeroDivisionError("division"), "TrainingError", "unexpected ZeroDivisionError: division"),
+    ],
+)
+def test_errors_are_sorted_into_the_project_s_own(
+    error: Exception, kind: str, message: str
+) -> None:
+    failure = _failure(error)
+    assert failure.type == kind
+    assert message in failure.message
+
+
+def test_cores_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    assert share_of_cores(PretrainConfig(), "cpu") == (8, 8)
+    assert share_of_cores(PretrainConfig(processes=8), "cpu") == (1, 0)
+    assert share_of_cores(PretrainConfig(processes=2), "cuda") == (4, 4)
+    assert share_of_cores(PretrainConfig(workers=0), "cuda") == (8, 0)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert share_of_cores(PretrainConfig(), "cpu") == (2, 2)

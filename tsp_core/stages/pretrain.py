@@ -1,0 +1,269 @@
+"""Pretrain: the encoder with its heads, trained on the clips (paper, sections 3 and 4.1).
+
+Publishes `best.pth` (the best epoch, in the released layout), `metrics.parquet` (`METRICS`),
+`metrics.csv`, `training.json` and `curves.png`. While it trains, checkpoints for resuming are in
+`ROOT/training/FINGERPRINT/`; a run that was killed continues from there.
+
+When to train anew (`pretrain.retrain`):
+
+- `on_change`: when data or configuration differ from those of every published run.
+- `never`: only when no run of this configuration, on any data with these classes, is published;
+  else the newest is kept. `ROOT/training/history/` remembers the order of the runs.
+- `always`: each time. Run n+1 of the same data and configuration is an artifact of its own, whose
+  recipe says so; an interrupted one is continued, not counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from tsp_core import artifacts, storage
+from tsp_core.artifacts import ArtifactRef, Recipe, fingerprint_of
+from tsp_core.config import Config, recipe_fields
+from tsp_core.errors import ArtifactError, ConfigError
+from tsp_core.features.gvf import read_gvf
+from tsp_core.model.encoders import feature_size
+from tsp_core.model.identity import weights_identity
+from tsp_core.schemas import read_table
+from tsp_core.stages.base import (
+    Inputs,
+    Plan,
+    Progress,
+    ProgressCallback,
+    Shard,
+    ShardReport,
+    StageReport,
+    no_progress,
+    reused,
+)
+from tsp_core.training.checks import check_clips, check_device, check_settings
+from tsp_core.training.index import write_index
+from tsp_core.training.job import TrainingJob, TrainingUpdate
+from tsp_core.training.launch import launch, share_of_cores
+from tsp_core.training.report import checkpoint_digest, result_files, summarise
+
+VERSION = 1
+
+
+def plan(config: Config, inputs: Inputs) -> Plan:
+    """Look for a published run that the retrain policy accepts.
+
+    Raises:
+        ConfigError: The settings cannot train anything.
+        WeightsError: The encoder's initial weights do not exist.
+    """
+    check_settings(config.pretrain)
+    recipe = _recipe(config, inputs)
+    if config.pretrain.retrain == "never":
+        kept = _newest_of_configuration(config.root_uri, _history_uri(config, inputs, recipe))
+        if kept is not None:
+            return Plan(recipe=artifacts.read_marker(kept.uri).recipe, existing=kept)
+    newest = None
+    while (found := artifacts.find(config.root_uri, recipe)) is not None:
+        newest = Plan(recipe=recipe, existing=found)
+        recipe = _following_run(recipe)
+    if newest is None or config.pretrain.retrain == "always":
+        return Plan(recipe=recipe)
+    return newest
+
+
+def run_shard(config: Config, inputs: Inputs, shard: Shard) -> ShardReport:  # noqa: ARG001
+    """There are no shards: training is one piece of work."""
+    raise AssertionError("the stage 'pretrain' has no shards")
+
+
+def finish(
+    config: Config, inputs: Inputs, plan: Plan, *, progress: ProgressCallback = no_progress
+) -> StageReport:
+    """Train, or continue a run that was interrupted, and publish the best epoch.
+
+    Raises:
+        ConfigError: A subset is unknown or lacks clips; the device cannot do what is asked.
+        GvfError: Global video features are of the wrong size, or a video has none.
+        TrainingError: A loss is not finite, or too many clips cannot be read.
+        WorkerLostError: A training process was killed; a retry continues the run.
+    """
+    finished = artifacts.find(config.root_uri, plan.recipe)
+    if finished is not None:  # by an earlier attempt, or by another run at the same time
+        return reused(plan.model_copy(update={"existing": finished}))
+    device = _device(config)
+    with tempfile.TemporaryDirectory(prefix="tsp-pretrain-") as folder:
+        _write_data(Path(folder), config, inputs)
+        _remember(_history_uri(config, inputs, plan.recipe), plan.recipe)
+        job = _job(config, inputs, plan.recipe, folder=folder, device=device)
+        result = launch(job, _reporter(config, progress))
+        summary = summarise(result)
+        artifact = artifacts.publish(
+            config.root_uri,
+            plan.recipe,
+            result_files(Path(folder), result),
+            summary=summary,
+            digest=checkpoint_digest(Path(folder)),
+        )
+    storage.delete(job.state_uri)  # the artifact is there now
+    return StageReport(stage="pretrain", artifact=artifact, summary=summary)
+
+
+def _recipe(config: Config, inputs: Inputs) -> Recipe:
+    """The recipe of the first run with these settings and data."""
+    encoder = config.encoder
+    return Recipe(
+        stage="pretrain",
+        version=VERSION,
+        config={
+            "pretrain": recipe_fields(config.pretrain),
+            "clip": recipe_fields(config.clip),
+            "encoder": encoder.name,
+            "weights": weights_identity(
+                encoder.weights,
+                encoder.name,
+                sha256_prefix=encoder.sha256_prefix,
+                mirror=encoder.mirror,
+            ),
+            "gvf_pooling": _pooling(config),
+            "gvf_stride": config.gvf.stride,
+        },
+        inputs={name: artifact.digest for name, artifact in inputs.items()},
+    )
+
+
+def _following_run(recipe: Recipe) -> Recipe:
+    """The recipe of one more run with the same settings and data."""
+    run = recipe.config.get("run", 0) + 1
+    return recipe.model_copy(update={"config": {**recipe.config, "run": run}})
+
+
+def _pooling(config: Config) -> Literal["max", "avg", "none"]:
+    return "none" if config.pretrain.heads == "tac" else config.gvf.pooling
+
+
+def _work_uri(root: str, recipe: Recipe) -> str:
+    """Folder of what an unfinished run needs to continue, and of its TensorBoard events."""
+    return storage.join(root, "training", recipe.fingerprint)
+
+
+def _history_uri(config: Config, inputs: Inputs, recipe: Recipe) -> str:
+    """Folder that remembers the runs of one configuration, whatever their data.
+
+    The classes count as configuration: a head for other classes is of no use.
+    """
+    settings = {name: value for name, value in recipe.config.items() if name != "run"}
+    key = fingerprint_of([recipe.version, settings, _classes(inputs)])
+    return storage.join(config.root_uri, "training", "history", key)
+
+
+def _remember(history_uri: str, recipe: Recipe) -> None:
+    """Note that a run begins; its record's name sorts after those of all earlier runs."""
+    names = _history(history_uri)
+    if not names or not names[-1].endswith(recipe.fingerprint):
+        name = f"{len(names):06d}-{recipe.fingerprint}"
+        text = json.dumps(recipe.model_dump(mode="json"), indent=1, sort_keys=True)
+        storage.write_bytes(storage.join(history_uri, f"{name}.json"), text.encode())
+
+
+def _history(history_uri: str) -> list[str]:
+    found = storage.list_objects(history_uri)
+    return sorted(item.uri.rsplit("/", 1)[-1].removesuffix(".json") for item in found)
+
+
+def _newest_of_configuration(root: str, history_uri: str) -> ArtifactRef | None:
+    """The artifact of the latest run that was finished."""
+    for name in reversed(_history(history_uri)):
+        uri = storage.join(root, "pretrain", name.rsplit("-", 1)[-1])
+        with contextlib.suppress(ArtifactError):  # it was never finished, or pruned
+            return artifacts.open_artifact(uri, "pretrain")
+    return None
+
+
+def _classes(inputs: Inputs) -> tuple[str, ...]:
+    return tuple(json.loads(storage.read_bytes(inputs["annotate"].file("classes.json"))))
+
+
+def _device(config: Config) -> Literal["cpu", "cuda"]:
+    """Choose the device and make sure that it can do what is configured."""
+    import torch
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    if config.runtime.device != "cpu" and torch.cuda.is_available():
+        device = "cuda"
+    if config.runtime.device == "cuda" and device != "cuda":
+        raise ConfigError("runtime.device: 'cuda': torch sees no CUDA device; use 'auto' or 'cpu'")
+    check_device(config.pretrain, device, torch.cuda.device_count())
+    return device
+
+
+def _write_data(folder: Path, config: Config, inputs: Inputs) -> None:
+    """Check the data of training and validation, and lay it out for the training processes."""
+    pretrain = config.pretrain
+    clips = read_table(inputs["index"].file("clips.parquet"), "clips")
+    check_clips(clips, pretrain)
+    subsets = pa.array([pretrain.train_subset, pretrain.valid_subset])
+    clips = clips.filter(pc.is_in(clips["subset"], value_set=subsets))
+    videos = read_table(inputs["ingest"].file("videos.parquet"), "videos")
+    write_index(folder, videos=videos, clips=clips, gvf=_gvf(config, inputs, clips))
+
+
+def _gvf(config: Config, inputs: Inputs, clips: pa.Table) -> dict[str, NDArray[np.float32]] | None:
+    """Global video feature of every video that has a clip."""
+    if _pooling(config) == "none":
+        return None
+    table = read_gvf(inputs["gvf"].file("gvf.parquet"))
+    usable = clips.filter(pc.field("status") == "ok")
+    names = [str(name) for name in pc.unique(usable["video"]).to_pylist()]
+    encoder = config.encoder.name
+    table.check(names, feature_size=feature_size(encoder), encoder=encoder)
+    return {name: table.lookup(name) for name in names}
+
+
+def _job(
+    config: Config, inputs: Inputs, recipe: Recipe, *, folder: str, device: Literal["cpu", "cuda"]
+) -> TrainingJob:
+    num_threads, num_workers = share_of_cores(config.pretrain, device)
+    return TrainingJob(
+        folder=folder,
+        work_uri=_work_uri(config.root_uri, recipe),
+        clip=config.clip,
+        encoder=config.encoder,
+        pretrain=config.pretrain,
+        classes=_classes(inputs),
+        pooling=_pooling(config),
+        gvf_stride=config.gvf.stride,
+        weights_identity=recipe.config["weights"],
+        device=device,
+        cache_dir=config.runtime.cache_dir,
+        num_threads=num_threads,
+        num_workers=num_workers,
+    )
+
+
+def _reporter(config: Config, progress: ProgressCallback) -> Callable[[TrainingUpdate], None]:
+    """Turn the training's updates into the stage's progress."""
+
+    def report(update: TrainingUpdate) -> None:
+        figures = "  ".join(f"{name} {value:.4f}" for name, value in _shown(update.metrics))
+        epoch = f"epoch {update.epoch + 1}/{config.pretrain.epochs}"
+        progress(
+            Progress(
+                stage="pretrain",
+                done=update.iteration,
+                total=update.num_iterations,
+                unit="iterations",
+                message=f"{epoch}  {update.phase}  {figures}".rstrip(),
+            )
+        )
+
+    return report
+
+
+def _shown(metrics: dict[str, float]) -> Iterator[tuple[str, float]]:
+    return (item for item in metrics.items() if item[0].startswith(("loss", "accuracy")))

@@ -1,0 +1,118 @@
+"""What the training processes are told, and what they leave behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from pydantic import Field
+
+from tsp_core import storage
+from tsp_core.artifacts import Frozen
+from tsp_core.config import ClipConfig, EncoderConfig, PretrainConfig
+
+
+class TrainingJob(Frozen):
+    """One training run; written as JSON for the processes that torchrun starts.
+
+    Attributes:
+        folder: Local folder of this run: the clip index, the result, error files.
+        work_uri: Where the checkpoint for resuming goes (another attempt at the same run finds
+            it there), and TensorBoard events.
+        clip: What a clip is.
+        encoder: The encoder and its initial weights.
+        pretrain: The training configuration.
+        classes: Action classes in index order.
+        pooling: How the global video features were pooled; "none" trains without.
+        gvf_stride: Sampled frames between the clips they were pooled over.
+        weights_identity: What identifies the initial weights; kept in the checkpoint.
+        device: "cpu" or "cuda".
+        cache_dir: Local folder for remote videos and weights.
+        num_threads: Threads of each training process.
+        num_workers: Loader processes of each training process.
+    """
+
+    folder: str
+    work_uri: str
+    clip: ClipConfig
+    encoder: EncoderConfig
+    pretrain: PretrainConfig
+    classes: tuple[str, ...]
+    pooling: Literal["max", "avg", "none"]
+    gvf_stride: int
+    weights_identity: str
+    device: Literal["cpu", "cuda"]
+    cache_dir: str | None = None
+    num_threads: int = 1
+    num_workers: int = 0
+
+    @property
+    def state_uri(self) -> str:
+        """The checkpoint for resuming."""
+        return storage.join(self.work_uri, "state.pt")
+
+    @property
+    def events_uri(self) -> str:
+        """Folder of TensorBoard events."""
+        return storage.join(self.work_uri, "tensorboard")
+
+    def path(self, name: str) -> Path:
+        """A file of this run's folder."""
+        return Path(self.folder) / name
+
+
+class MetricRow(NamedTuple):
+    """One row of the table METRICS."""
+
+    epoch: int
+    iteration: int
+    phase: str
+    name: str
+    value: float
+
+
+class TrainingUpdate(Frozen):
+    """How far training is; sent while it runs.
+
+    Attributes:
+        phase: "train" or "valid".
+        epoch: Counted from 0.
+        iteration: Optimiser steps since the start.
+        num_iterations: Optimiser steps of the whole run.
+        metrics: Latest figures by name: losses while training, all figures at an epoch's end.
+        is_epoch_end: Whether this ends the phase of the epoch.
+    """
+
+    phase: str
+    epoch: int
+    iteration: int
+    num_iterations: int
+    metrics: dict[str, float] = Field(default_factory=dict)
+    is_epoch_end: bool = False
+
+
+class TrainingResult(Frozen):
+    """What a finished run leaves in `result.json`; the best weights are in `best.pth`.
+
+    Attributes:
+        best_epoch: Counted from 0; the earliest of the highest mean validation accuracy.
+        rows: Every metric of every epoch.
+    """
+
+    best_epoch: int
+    rows: tuple[MetricRow, ...]
+
+
+class TrainingFailure(Frozen):
+    """Why a training process ended: the name of a type of `tsp_core.errors`, and its message."""
+
+    type: str
+    message: str
+
+
+RESULT_FILE, BEST_FILE, JOB_FILE = "result.json", "best.pth", "job.json"
+
+
+def write_json(path: Path, value: Frozen) -> None:
+    """Write a record as JSON."""
+    path.write_text(value.model_dump_json(), encoding="utf-8")

@@ -1,0 +1,191 @@
+"""Delivers planned clips to the model: read by loader processes, finished on the model's device.
+
+Loader processes deliver resized uint8 frames; cropping, flipping and normalising are done on the
+device by the process that trains, so that a quarter of the bytes travel.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Sampler
+
+from tsp_core.config import ClipConfig
+from tsp_core.errors import WorkerLostError
+from tsp_core.model.losses import IGNORED_LABEL
+from tsp_core.training.data import ClipDataset, FailedClip, RawBatch, Request
+from tsp_core.training.index import ClipIndex
+from tsp_core.training.samplers import ClipPlan
+from tsp_core.training.tether import die_with_parent
+from tsp_core.video.transforms import normalise_clips
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Clips on the model's device, with their labels.
+
+    Attributes:
+        clips: float32 [B, 3, L, S, S], normalised.
+        gvf: float32 [B, F], or None without global video features.
+        action_labels: int64 [B]; -1 is ignored by the loss.
+        region_labels: int64 [B].
+        positions: int64 [B], positions in the plan (on the CPU).
+        failed: Clips that could not be read.
+    """
+
+    clips: torch.Tensor
+    gvf: torch.Tensor | None
+    action_labels: torch.Tensor
+    region_labels: torch.Tensor
+    positions: NDArray[np.int64]
+    failed: tuple[FailedClip, ...]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def or_blank(self) -> Batch:
+        """This batch or, when none of its clips could be read, one black clip without labels.
+
+        A model cannot run on nothing, and every training process must take part in the exchange
+        of gradients; the blank clip's loss and gradients are 0.
+        """
+        if len(self) > 0:
+            return self
+        ignored = torch.full((1,), IGNORED_LABEL, device=self.clips.device)
+        return replace(
+            self,
+            clips=self.clips.new_zeros((1, *self.clips.shape[1:])),
+            gvf=None if self.gvf is None else self.gvf.new_zeros((1, self.gvf.shape[1])),
+            action_labels=ignored,
+            region_labels=ignored,
+        )
+
+
+class ClipLoader:
+    """Delivers a plan's clips batch by batch, from loader processes that live on between plans.
+
+    Args:
+        index: The clip index.
+        clip: What a clip is.
+        device: Where the batches go.
+        num_workers: Loader processes; 0 reads in this process.
+        cache_dir: Local folder for videos of remote stores.
+    """
+
+    def __init__(
+        self,
+        index: ClipIndex,
+        clip: ClipConfig,
+        *,
+        device: torch.device,
+        num_workers: int,
+        cache_dir: str | None,
+    ) -> None:
+        self.index, self.clip, self.device = index, clip, device
+        self._dataset = ClipDataset(index.folder, clip, cache_dir)
+        self._requests = _Requests()
+        self._loader = DataLoader(
+            self._dataset,
+            batch_sampler=self._requests,
+            num_workers=num_workers,
+            collate_fn=_as_is,
+            pin_memory=device.type == "cuda",
+            persistent_workers=num_workers > 0,
+            # Spawned: forking a process with threads is unsafe, and a fork server's children
+            # cannot tell that the trainer was killed.
+            multiprocessing_context="spawn" if num_workers else None,
+            worker_init_fn=_tie_to_trainer,
+            generator=torch.Generator(),  # the global one is the trainer's
+        )
+
+    def batches(self, plan: ClipPlan, positions: Iterable[NDArray[np.int64]]) -> Iterator[Batch]:
+        """Yield the plan's clips at each array of positions.
+
+        Raises:
+            WorkerLostError: A loader process died.
+            TransientError: The store of a remote video does not answer.
+        """
+        self._requests.positions = list(positions)
+        self._requests.plan = plan
+        raw_batches = iter(self._loader)
+        for wanted in self._requests.positions:
+            yield self._to_device(plan, wanted, _next(raw_batches))
+
+    def close(self) -> None:
+        """End the loader processes and close the videos."""
+        iterator = self._loader._iterator
+        if iterator is not None and hasattr(iterator, "_shutdown_workers"):
+            iterator._shutdown_workers()
+        self._loader._iterator = None
+        self._dataset.close()
+
+    def _to_device(self, plan: ClipPlan, wanted: NDArray[np.int64], raw: RawBatch) -> Batch:
+        """Crop, flip and normalise on the device; add labels and global video features."""
+        index, device = self.index, self.device
+        for failed in raw.failed:
+            position = wanted[failed.place]
+            clip_name = index.describe(int(plan.rows[position]), float(plan.ratios[position]))
+            logger.warning("clip left out: %s: %s", clip_name, failed.reason)
+        positions = wanted[raw.places]
+        rows = plan.rows[positions]
+        clips = normalise_clips(
+            raw.frames.to(device, non_blocking=True),
+            crop_tops=torch.from_numpy(plan.tops[positions]),
+            crop_lefts=torch.from_numpy(plan.lefts[positions]),
+            flips=torch.from_numpy(plan.flips[positions]),
+            crop_size=self.clip.crop_size,
+        )
+        gvf = None
+        if index.gvf is not None:
+            gvf = torch.from_numpy(index.gvf[index.video_indices[rows]]).to(device)
+        return Batch(
+            clips=clips.contiguous(memory_format=torch.channels_last_3d),
+            gvf=gvf,
+            action_labels=torch.from_numpy(index.label_indices[rows].astype(np.int64)).to(device),
+            region_labels=torch.from_numpy(index.regions[rows].astype(np.int64)).to(device),
+            positions=positions,
+            failed=raw.failed,
+        )
+
+
+class _Requests(Sampler[list[Request]]):
+    """The batches of requests that the loader works through next."""
+
+    def __init__(self) -> None:
+        self.plan: ClipPlan | None = None
+        self.positions: list[NDArray[np.int64]] = []
+
+    def __iter__(self) -> Iterator[list[Request]]:
+        assert self.plan is not None
+        for wanted in self.positions:
+            rows, ratios = self.plan.rows[wanted], self.plan.ratios[wanted]
+            yield list(zip(rows.tolist(), ratios.tolist(), strict=True))
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+def _tie_to_trainer(worker: int) -> None:  # noqa: ARG001 - the loader passes its number
+    die_with_parent()
+
+
+def _as_is(batch: Any) -> Any:
+    """The dataset delivers whole batches; there is nothing to collate."""
+    return batch
+
+
+def _next(raw_batches: Iterator[RawBatch]) -> RawBatch:
+    try:
+        return next(raw_batches)
+    except RuntimeError as error:
+        if "DataLoader worker" in str(error):
+            raise WorkerLostError(f"a loader process of the training died: {error}") from error
+        raise

@@ -1,0 +1,299 @@
+"""The training loop: TSP, the TAC baseline and the region-only ablation (paper, section 3.2).
+
+Several processes see, batch by batch, what one process with the joined batch would see. Their
+gradients are averaged over processes, while each head's loss is a mean over the clips of the
+joined batch that have a label for it. So every process scales its mean by its share of those
+clips times the number of processes; the average is then the gradient of the joined batch, exact
+also where the processes have unequal numbers of foreground clips.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from tsp_core import storage
+from tsp_core.errors import TrainingError
+from tsp_core.model.heads import HeadOutputs, TSPModel
+from tsp_core.model.losses import Losses, tsp_losses
+from tsp_core.model.weights import load_encoder
+from tsp_core.training import metrics, samplers, schedule
+from tsp_core.training.distributed import World
+from tsp_core.training.events import write_events
+from tsp_core.training.index import open_index
+from tsp_core.training.job import MetricRow, TrainingJob, TrainingUpdate
+from tsp_core.training.loader import Batch, ClipLoader
+from tsp_core.training.metrics import Sums
+from tsp_core.training.modes import arrange_for, autocast, loss_scaler, train_mode
+from tsp_core.training.samplers import ClipPlan
+from tsp_core.training.state import Position, load_state, save_state
+from tsp_core.training.validate import plan_validation, predict_batches, validation_sums
+
+logger = logging.getLogger(__name__)
+
+MAX_FAILED_FRACTION = 0.01
+"""Training stops when more than this share of an epoch's clips cannot be read."""
+
+OnUpdate = Callable[[TrainingUpdate], None]
+
+
+def build_model(job: TrainingJob) -> TSPModel:
+    """Build encoder and heads with their initial weights, the same in every process."""
+    loaded = load_encoder(job.encoder, cache_dir=job.cache_dir)
+    torch.manual_seed(job.pretrain.seed)
+    return TSPModel(
+        loaded.encoder,
+        encoder_name=loaded.name,
+        num_classes=len(job.classes),
+        heads=job.pretrain.heads,
+        use_gvf=job.pooling != "none",
+    )
+
+
+class Trainer:
+    """One process of a training run.
+
+    Args:
+        job: What to train.
+        world: This process among all.
+        on_update: Called in the first process as training goes on.
+    """
+
+    def __init__(self, job: TrainingJob, world: World, on_update: OnUpdate) -> None:
+        self.job, self.world, self._on_update = job, world, on_update
+        pretrain = job.pretrain
+        self.index = open_index(Path(job.folder))
+        rows = self.index.rows_of(pretrain.train_subset)
+        self._rows = samplers.select_rows(rows, self.index.regions[rows], pretrain.heads)
+        self._regions = self.index.regions[self._rows]
+        self._num_clips = samplers.num_training_clips(self._regions, pretrain)
+        self.num_batches = samplers.num_batches(self._num_clips, pretrain.batch_size, world.size)
+        self._rates = schedule.base_rates(pretrain, world.size)
+        self._schedule = schedule.build_schedule(pretrain, self.num_batches)
+        self._prepare_model()
+        self._loader = ClipLoader(
+            self.index,
+            job.clip,
+            device=world.device,
+            num_workers=job.num_workers,
+            cache_dir=job.cache_dir,
+        )
+        self._saved_at = time.monotonic()
+
+    def _prepare_model(self) -> None:
+        pretrain, world = self.job.pretrain, self.world
+        self.model = build_model(self.job)
+        arrange_for(self.model, world.device)
+        if pretrain.batch_norm == "sync" and world.size > 1:
+            self.model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
+        self.optimizer = schedule.build_optimizer(self.model, pretrain, world.size)
+        self.scaler = loss_scaler(world.device, pretrain.precision)
+        self.position = self._resumed()
+        self._parallel = world.wrap(self.model)
+
+    def run(self) -> Position:
+        """Train to the end; return what came of it.
+
+        Raises:
+            TrainingError: A loss is not finite, or too many clips cannot be read.
+            WorkerLostError: A loader process died.
+        """
+        try:
+            while self.position.epoch < self.job.pretrain.epochs:
+                if self.position.next_batch < self.num_batches:
+                    self._train_epoch()
+                    self._save()
+                self._validate()
+                self._save()
+                if self.job.pretrain.tensorboard and self.world.is_first:
+                    write_events(self.position.rows, self.job.events_uri)
+        finally:
+            self._loader.close()
+        return self.position
+
+    def _train_epoch(self) -> None:
+        position, pretrain = self.position, self.job.pretrain
+        plan = samplers.training_plan(
+            self._rows, self._regions, clip=self.job.clip, pretrain=pretrain, epoch=position.epoch
+        )
+        batches = samplers.training_batches(
+            len(plan),
+            batch_size=pretrain.batch_size,
+            world_size=self.world.size,
+            rank=self.world.rank,
+            first_batch=position.next_batch,
+        )
+        train_mode(self.model, pretrain.batch_norm)
+        for batch in self._loader.batches(plan, batches):
+            sums = self.step(batch, plan)
+            position.sums = position.sums.plus(sums)
+            position.next_batch += 1
+            self._refuse_failures(position.sums.failed, len(plan), batch)
+            self._update("train", metrics.combine_losses(sums, pretrain))
+            if time.monotonic() - self._saved_at > 60 * pretrain.checkpoint_minutes:
+                self._save()
+
+    def step(self, batch: Batch, plan: ClipPlan) -> Sums:
+        """Take one optimiser step; return the sums over the joined batch.
+
+        Args:
+            batch: This process's part of it.
+            plan: The epoch's plan, to name clips by.
+
+        Raises:
+            TrainingError: The loss is not finite; no step was taken.
+        """
+        position, pretrain = self.position, self.job.pretrain
+        # For encoders with dropout; hashes of integers are the same in every process.
+        torch.manual_seed(hash((pretrain.seed, position.iteration, self.world.rank)))
+        schedule.set_rates(self.optimizer, self._rates, self._schedule.factor(position.iteration))
+        batch = batch.or_blank()
+        with autocast(self.world.device, pretrain.precision):
+            outputs: HeadOutputs = self._parallel(batch.clips, batch.gvf)
+        losses = tsp_losses(
+            outputs,
+            batch.action_labels,
+            batch.region_labels,
+            alpha_action=pretrain.alpha_action,
+            alpha_region=pretrain.alpha_region,
+        )
+        local = metrics.batch_sums(outputs, losses, batch)
+        joined = self.world.sum(local)
+        self._refuse_not_finite(joined, outputs, batch, plan)
+        loss = self._share_of_joined(losses, local, joined)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        position.iteration += 1
+        return Sums(*joined.tolist())
+
+    def _share_of_joined(
+        self, losses: Losses, local: torch.Tensor, joined: torch.Tensor
+    ) -> torch.Tensor:
+        """The loss whose gradient, averaged over processes, is that of the joined batch."""
+        if self.world.size == 1:
+            return losses.total
+        mine, every = Sums(*local.tolist()), Sums(*joined.tolist())
+        total = losses.total.new_zeros(())
+        if losses.action is not None:
+            share = mine.action_clips * self.world.size / max(every.action_clips, 1)
+            total = total + self.job.pretrain.alpha_action * share * losses.action
+        if losses.region is not None:
+            share = mine.region_clips * self.world.size / max(every.region_clips, 1)
+            total = total + self.job.pretrain.alpha_region * share * losses.region
+        return total
+
+    def _validate(self) -> None:
+        """Validate, record the epoch's metrics, and move on to the next epoch."""
+        pretrain = self.job.pretrain
+        self.world.share_buffers(self.model)
+        plan = plan_validation(
+            self.index,
+            self.index.rows_of(pretrain.valid_subset),
+            heads=pretrain.heads,
+            clip=self.job.clip,
+            clips_per_segment=pretrain.clips_per_segment,
+        )
+        self._update("valid", {})
+        batches = samplers.evaluation_batches(
+            len(plan),
+            batch_size=pretrain.batch_size,
+            world_size=self.world.size,
+            rank=self.world.rank,
+        )
+        sums = torch.zeros(len(Sums()), dtype=torch.float64, device=self.world.device)
+        for batch, outputs in predict_batches(
+            self.model, self._loader, plan, batches, precision=pretrain.precision
+        ):
+            sums += validation_sums(outputs, batch)
+            self._refuse_failures(float(sums[1]), len(plan), batch)
+        self._finish_epoch(Sums(*self.world.sum(sums).tolist()))
+
+    def _finish_epoch(self, validated: Sums) -> None:
+        position, pretrain = self.position, self.job.pretrain
+        last_factor = self._schedule.factor(position.iteration - 1)
+        rates = {f"lr_{name}": rate * last_factor for name, rate in self._rates.items()}
+        trained = {**metrics.epoch_values(position.sums, pretrain), **rates}
+        valid = metrics.epoch_values(validated, pretrain)
+        for phase, values in (("train", trained), ("valid", valid)):
+            position.rows += [
+                MetricRow(position.epoch, position.iteration, phase, name, value)
+                for name, value in values.items()
+            ]
+            self._update(phase, values, is_end=True)
+        position.keep_if_best(metrics.mean_accuracy(validated), self.model)
+        position.epoch += 1
+        position.next_batch = 0
+        position.sums = Sums()
+
+    def _refuse_not_finite(
+        self, joined: torch.Tensor, outputs: HeadOutputs, batch: Batch, plan: ClipPlan
+    ) -> None:
+        """Raise in all processes together, naming the clips that any of them found at fault."""
+        if torch.isfinite(joined).all():
+            return
+        bad = ~torch.isfinite(outputs.features).all(dim=1).cpu().numpy()
+        where = batch.positions[bad] if bad.any() else batch.positions
+        names = self.world.gather(
+            [self.index.describe(int(plan.rows[i]), float(plan.ratios[i])) for i in where]
+        )
+        position = self.position
+        raise TrainingError(
+            f"the loss is not finite in epoch {position.epoch + 1}, batch "
+            f"{position.next_batch + 1} of {self.num_batches}; no step was taken. Clips: "
+            f"{', '.join(names[:8])}{', ...' if len(names) > 8 else ''}. Lower the learning rates "
+            "(pretrain.layers_lr, pretrain.heads_lr) or use pretrain.precision: fp32 or bf16"
+        )
+
+    def _refuse_failures(self, num_failed: float, num_clips: int, batch: Batch) -> None:
+        if num_failed > MAX_FAILED_FRACTION * num_clips:
+            reasons = "; ".join(sorted({clip.reason for clip in batch.failed})) or "see the log"
+            raise TrainingError(
+                f"{num_failed:.0f} of the {num_clips} clips of epoch {self.position.epoch + 1} "
+                f"could not be read, more than {MAX_FAILED_FRACTION:.0%} ({reasons}); "
+                "ingest the videos again to quarantine the damaged ones"
+            )
+
+    def _update(self, phase: str, values: dict[str, float], *, is_end: bool = False) -> None:
+        if self.world.is_first:
+            self._on_update(
+                TrainingUpdate(
+                    phase=phase,
+                    epoch=self.position.epoch,
+                    iteration=self.position.iteration,
+                    num_iterations=self.num_batches * self.job.pretrain.epochs,
+                    metrics=values,
+                    is_epoch_end=is_end,
+                )
+            )
+
+    def _resumed(self) -> Position:
+        """Continue from the stored checkpoint, if there is one."""
+        local = self.job.path("resumed.pt")
+        if self.world.is_first:
+            local.unlink(missing_ok=True)
+            if storage.exists(self.job.state_uri):
+                storage.download(self.job.state_uri, local)
+        self.world.wait()
+        if not local.exists():
+            return Position()
+        position = load_state(local, model=self.model, optimizer=self.optimizer, scaler=self.scaler)
+        logger.info("resumed in epoch %d, batch %d", position.epoch + 1, position.next_batch)
+        return position
+
+    def _save(self) -> None:
+        if self.world.is_first:
+            save_state(
+                self.job.state_uri,
+                self.position,
+                aside=self.job.path("state.pt"),
+                model=self.model,
+                optimizer=self.optimizer,
+                scaler=self.scaler,
+            )
+        self._saved_at = time.monotonic()

@@ -1,0 +1,121 @@
+"""Checkpoints from which an interrupted run continues as if it had never stopped.
+
+A checkpoint is one object, replaced atomically: there is never a moment without a whole one. It
+holds what cannot be derived from (seed, epoch, iteration): weights, momentum, the loss scaler, the
+position, and the figures so far. Clips, crops, flips, learning rates and torch's generator are
+functions of (seed, epoch, iteration) and are not stored.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tsp_core import storage
+from tsp_core.errors import ArtifactError
+from tsp_core.training.job import MetricRow
+from tsp_core.training.metrics import Sums
+
+STATE_VERSION = 1
+StateDict = dict[str, Any]
+
+
+@dataclass(kw_only=True)
+class Position:
+    """How far a run is, and what came of it so far.
+
+    Attributes:
+        epoch: Current epoch, from 0.
+        next_batch: Batches of it that are done; all of them when only its validation is left.
+        iteration: Optimiser steps since the start.
+        sums: Over this epoch's batches so far.
+        rows: Metrics of the epochs that are done.
+        best_epoch: Epoch with the highest mean validation accuracy; -1 before the first.
+        best_accuracy: That accuracy.
+        best_model: The model's state after that epoch, on the CPU.
+    """
+
+    epoch: int = 0
+    next_batch: int = 0
+    iteration: int = 0
+    sums: Sums = field(default_factory=Sums)
+    rows: list[MetricRow] = field(default_factory=list)
+    best_epoch: int = -1
+    best_accuracy: float = -1.0
+    best_model: StateDict = field(default_factory=dict)
+
+    def keep_if_best(self, accuracy: float, model: nn.Module) -> None:
+        """Remember the model if it is better than all before; ties go to the earliest epoch."""
+        if accuracy > self.best_accuracy:
+            self.best_epoch, self.best_accuracy = self.epoch, accuracy
+            self.best_model = {
+                name: value.detach().to("cpu", copy=True)
+                for name, value in model.state_dict().items()
+            }
+
+
+def save_state(
+    uri: str,
+    position: Position,
+    *,
+    aside: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+) -> None:
+    """Store a checkpoint, replacing the one before.
+
+    Args:
+        uri: Where to.
+        position: How far the run is.
+        aside: Local file to write first.
+        model: Not wrapped by DistributedDataParallel.
+        optimizer: With its momentum.
+        scaler: The loss scaler.
+    """
+    content = {
+        "version": STATE_VERSION,
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "scaler": scaler.state_dict(),
+        "position": {
+            **vars(position),
+            "sums": list(position.sums),
+            "rows": [list(row) for row in position.rows],
+        },
+    }
+    torch.save(content, aside)
+    storage.upload(aside, uri)
+    aside.unlink()
+
+
+def load_state(
+    path: Path,
+    *,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+) -> Position:
+    """Bring model, optimiser and scaler to where a checkpoint left them; return the position.
+
+    Raises:
+        ArtifactError: The checkpoint is of an unknown version.
+    """
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if content.get("version") != STATE_VERSION:
+        raise ArtifactError(
+            f"{path.name}: version {content.get('version')!r} of the training checkpoint is "
+            f"unknown to this release, which reads version {STATE_VERSION}; delete it to start anew"
+        )
+    model.load_state_dict(content["model"])
+    optimizer.load_state_dict(content["optimizer"])
+    scaler.load_state_dict(content["scaler"])
+    values = copy.copy(content["position"])
+    values["sums"] = Sums(*values["sums"])
+    values["rows"] = [MetricRow(*row) for row in values["rows"]]
+    return Position(**values)
