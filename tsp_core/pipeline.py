@@ -92,6 +92,7 @@ def published(config: Config, upto: str | None = None) -> dict[str, ArtifactRef]
     The chain ends at the first stage that is not done: what follows cannot be up to date.
     """
     found: dict[str, ArtifactRef] = {}
+    config = _looking_up(config)
     for name in STAGE_NAMES:
         if name == upto:
             break
@@ -102,6 +103,14 @@ def published(config: Config, upto: str | None = None) -> dict[str, ArtifactRef]
         if existing is not None:
             found[name] = existing
     return found
+
+
+def _looking_up(config: Config) -> Config:
+    """The configuration for finding what is there: 'always' trains anew, it does not make stale."""
+    if config.pretrain.retrain != "always":
+        return config
+    pretrain = config.pretrain.model_copy(update={"retrain": "on_change"})
+    return config.model_copy(update={"pretrain": pretrain})
 
 
 def run_stage(

@@ -27,6 +27,7 @@ from tsp_core.model.checkpoint import load_checkpoint
 from tsp_core.schemas import CLIPS, VIDEOS, gvf_schema, read_table, table_from_rows, write_table
 from tsp_core.stages import pretrain
 from tsp_core.stages.base import Plan, Progress
+from tsp_core.training.index import open_index
 
 
 def make_config(root: Path, **settings: Any) -> Config:
@@ -185,10 +186,27 @@ def test_a_missing_gvf_is_refused_by_name(tmp_path: Path) -> None:
     config, inputs = make_config(tmp_path), make_inputs(tmp_path)
     name = inputs["gvf"].file("gvf.parquet")
     table = read_table(name, "gvf").to_pylist()
+    del table[1]
+    write_table(name, table_from_rows(table, gvf_schema(128)), gvf_schema(128))
+    with pytest.raises(GvfError, match="'video1'"):
+        pretrain.finish(config, inputs, pretrain.plan(config, inputs))
+
+
+def test_a_video_that_failed_in_gvf_is_left_out(tmp_path: Path) -> None:
+    config, inputs = make_config(tmp_path), make_inputs(tmp_path)
+    name = inputs["gvf"].file("gvf.parquet")
+    table = read_table(name, "gvf").to_pylist()
     table[1].update(status="quarantined", gvf=None, reason="it broke")
     write_table(name, table_from_rows(table, gvf_schema(128)), gvf_schema(128))
-    with pytest.raises(GvfError, match="'video1' \\(it broke\\)"):
-        pretrain.finish(config, inputs, pretrain.plan(config, inputs))
+    folder = tmp_path / "data"
+    folder.mkdir()
+    pretrain._write_data(folder, config, inputs)
+    index = open_index(folder)
+    rows = index.rows_of("training")
+    named = {index.describe(int(row), 0.0) for row in rows}
+    assert named
+    assert not any("video1" in text for text in named)
+    assert any("video2" in text for text in named)
 
 
 def test_an_unknown_subset_is_refused(tmp_path: Path) -> None:

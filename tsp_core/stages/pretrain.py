@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,7 +32,7 @@ from tsp_core import artifacts, storage
 from tsp_core.artifacts import ArtifactRef, Recipe, fingerprint_of
 from tsp_core.config import Config, recipe_fields
 from tsp_core.errors import ArtifactError, ConfigError
-from tsp_core.features.gvf import read_gvf
+from tsp_core.features.gvf import GvfTable, read_gvf
 from tsp_core.model.encoders import feature_size
 from tsp_core.model.identity import weights_identity
 from tsp_core.schemas import read_table
@@ -53,6 +54,8 @@ from tsp_core.training.launch import launch, share_of_cores
 from tsp_core.training.report import checkpoint_digest, result_files, summarise
 
 VERSION = 1
+
+_logger = logging.getLogger(__name__)
 
 
 def plan(config: Config, inputs: Inputs) -> Plan:
@@ -206,21 +209,35 @@ def _write_data(folder: Path, config: Config, inputs: Inputs) -> None:
     """Check the data of training and validation, and lay it out for the training processes."""
     pretrain = config.pretrain
     clips = read_table(inputs["index"].file("clips.parquet"), "clips")
+    gvf = None
+    if _pooling(config) != "none":
+        gvf = read_gvf(inputs["gvf"].file("gvf.parquet"))
+        clips = _without_failed(clips, gvf)
     check_clips(clips, pretrain)
     subsets = pa.array([pretrain.train_subset, pretrain.valid_subset])
     clips = clips.filter(pc.is_in(clips["subset"], value_set=subsets))
     videos = read_table(inputs["ingest"].file("videos.parquet"), "videos")
-    write_index(folder, videos=videos, clips=clips, gvf=_gvf(config, inputs, clips))
+    features = None if gvf is None else _gvf_by_video(gvf, clips, config.encoder.name)
+    write_index(folder, videos=videos, clips=clips, gvf=features)
 
 
-def _gvf(config: Config, inputs: Inputs, clips: pa.Table) -> dict[str, NDArray[np.float32]] | None:
+def _without_failed(clips: pa.Table, gvf: GvfTable) -> pa.Table:
+    """Leave out the clips of videos that the gvf stage put in quarantine: the run goes on."""
+    if not gvf.failed:
+        return clips
+    kept = clips.filter(pc.invert(pc.is_in(clips["video"], value_set=pa.array(list(gvf.failed)))))
+    _logger.warning(
+        "pretrain: %d segments left out, their videos have no global video feature: %s",
+        len(clips) - len(kept),
+        ", ".join(sorted(gvf.failed)[:5]),
+    )
+    return kept
+
+
+def _gvf_by_video(table: GvfTable, clips: pa.Table, encoder: str) -> dict[str, NDArray[np.float32]]:
     """Global video feature of every video that has a clip."""
-    if _pooling(config) == "none":
-        return None
-    table = read_gvf(inputs["gvf"].file("gvf.parquet"))
     usable = clips.filter(pc.field("status") == "ok")
     names = [str(name) for name in pc.unique(usable["video"]).to_pylist()]
-    encoder = config.encoder.name
     table.check(names, feature_size=feature_size(encoder), encoder=encoder)
     return {name: table.lookup(name) for name in names}
 
