@@ -197,6 +197,16 @@ TIMES = _schema(
     ("is_padded", pa.bool_()),
 )
 
+DETECTIONS = _schema(
+    "detections",
+    1,
+    ("video", _STRING),
+    ("label_index", _I32),
+    ("t_start", _F64),  # seconds
+    ("t_end", _F64),
+    ("score", _F64),  # higher is surer; comparable within a class
+)
+
 METRICS = _schema(
     "metrics",
     1,

@@ -1,0 +1,241 @@
+"""Evaluate on a real run over three demo videos: the figures agree, and say what they rest on."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import torch
+
+from tsp_core import pipeline, storage
+from tsp_core.artifacts import ArtifactRef
+from tsp_core.config import Config
+from tsp_core.config_io import load_config
+from tsp_core.demo import make_demo
+from tsp_core.demo.scene import CLASSES
+from tsp_core.model.checkpoint import save_checkpoint
+from tsp_core.model.checkpoint_info import CheckpointInfo
+from tsp_core.model.encoders import build_encoder
+from tsp_core.model.heads import Heads, TSPModel
+from tsp_core.schemas import read_table
+from tsp_core.stages import evaluate
+from tsp_core.stages.base import StageReport
+
+SMALL = (
+    "clip={length: 4, frame_rate: 8, resize_height: 18, resize_width: 24, crop_size: 16}",
+    "pretrain={epochs: 2, batch_size: 4, clips_per_segment: 2, workers: 0, warmup_epochs: 0}",
+    "evaluate={clips_per_segment: 2, batch_size: 4}",
+    "export={recipes: [], stride: 4}",
+    "runtime={device: cpu}",
+)
+
+
+@pytest.fixture(scope="module")
+def config_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_demo(tmp_path_factory.mktemp("demo"), minutes=0.1)
+
+
+@pytest.fixture(scope="module")
+def config(config_file: Path) -> Config:
+    return load_config(str(config_file), assignments=SMALL)
+
+
+@pytest.fixture(scope="module")
+def reports(config: Config) -> dict[str, StageReport]:
+    return pipeline.run_all(config)
+
+
+@pytest.fixture
+def inputs(config: Config, reports: dict[str, StageReport]) -> Mapping[str, ArtifactRef]:
+    found = {name: report.artifact for name, report in reports.items()}
+    return pipeline.select_inputs(config, "evaluate", found)
+
+
+def _json(artifact: ArtifactRef, name: str) -> Any:
+    return json.loads(storage.read_bytes(artifact.file(name)))
+
+
+def _predictions(artifact: ArtifactRef) -> pa.Table:
+    return read_table(artifact.file("predictions.parquet"), "predictions")
+
+
+def _run_with(config_file: Path, *assignments: str) -> StageReport:
+    """Run all stages with another configuration in the same root; what is fresh is reused."""
+    config = load_config(str(config_file), assignments=[*SMALL, *assignments])
+    return pipeline.run_all(config)["evaluate"]
+
+
+def _checkpoint(path: Path, heads: Heads, classes: tuple[str, ...], *, use_gvf: bool) -> str:
+    torch.manual_seed(0)
+    model = TSPModel(
+        build_encoder("r2plus1d_tiny"),
+        encoder_name="r2plus1d_tiny",
+        num_classes=len(classes),
+        heads=heads,
+        use_gvf=use_gvf,
+    )
+    info = CheckpointInfo(
+        encoder="r2plus1d_tiny",
+        heads=heads,
+        use_gvf=use_gvf,
+        num_classes=len(classes),
+        classes=classes,
+    )
+    save_checkpoint(path, model, info)
+    return f"export.checkpoint={path}"
+
+
+def test_accuracies_are_those_of_the_best_epoch(reports: dict[str, StageReport]) -> None:
+    pretrain = _json(reports["pretrain"].artifact, "training.json")
+    best = pretrain["epochs"][pretrain["best_epoch"]]["valid"]
+    heads = _json(reports["evaluate"].artifact, "metrics.json")["heads"]
+    for head in ("action", "region"):
+        assert heads[head]["accuracy"] == pytest.approx(best[f"accuracy_{head}"], abs=1e-12)
+        summary = reports["evaluate"].summary[f"accuracy_{head}"]
+        assert summary == pytest.approx(heads[head]["accuracy"])
+
+
+def test_every_validation_clip_is_predicted_once(reports: dict[str, StageReport]) -> None:
+    clips = read_table(reports["index"].artifact.file("clips.parquet"), "clips").to_pylist()
+    usable = [c for c in clips if c["subset"] == "validation" and c["status"] == "ok"]
+    table = _predictions(reports["evaluate"].artifact)
+    assert len(table) == 2 * len(usable)
+    assert table["action_logits"].null_count == table["region_logits"].null_count == 0
+    assert table.schema.field("action_logits").type.list_size == len(
+        _json(reports["annotate"].artifact, "classes.json")
+    )
+
+
+def test_the_report_tells_the_whole_run(reports: dict[str, StageReport]) -> None:
+    artifact = reports["evaluate"].artifact
+    page = storage.read_bytes(artifact.file("report.html")).decode()
+    accuracy = reports["evaluate"].summary["accuracy_action"]
+    assert f"{100 * accuracy:.1f} %" in page
+    for heading in ("Accuracy of the heads", "Data set", "Pretraining", "Exported features"):
+        assert f"<h2>{heading}</h2>" in page
+    assert reports["pretrain"].artifact.fingerprint in page
+    text = storage.read_bytes(artifact.file("report.md")).decode()
+    for picture in ("confusion.png", "confusion_region.png", "curves.png"):
+        assert f"]({picture})" in text
+        assert storage.read_bytes(artifact.file(picture)).startswith(b"\x89PNG")
+
+
+def test_another_place_gives_the_same_bytes_and_none_names_this_machine(
+    config: Config,
+    reports: dict[str, StageReport],
+    inputs: Mapping[str, ArtifactRef],
+    config_file: Path,
+    tmp_path: Path,
+) -> None:
+    moved = config.model_copy(update={"root": str(tmp_path / "root")})
+    again = evaluate.finish(moved, inputs, evaluate.plan(moved, inputs)).artifact
+    first = reports["evaluate"].artifact
+    assert again.fingerprint == first.fingerprint
+    assert again.digest == first.digest
+    for path in Path(again.uri).iterdir():
+        assert str(config_file.parent).encode() not in path.read_bytes(), path.name
+        assert str(tmp_path).encode() not in path.read_bytes(), path.name
+
+
+def test_progress_counts_clips(
+    config: Config, inputs: Mapping[str, ArtifactRef], tmp_path: Path
+) -> None:
+    moved = config.model_copy(update={"root": str(tmp_path)})
+    seen: list[tuple[float, float]] = []
+    evaluate.finish(
+        moved,
+        inputs,
+        evaluate.plan(moved, inputs),
+        progress=lambda progress: seen.append((progress.done, progress.total)),
+    )
+    assert seen == sorted(seen)
+    assert seen[-1][0] == seen[-1][1] > 0
+
+
+def test_weights_without_heads_give_features_and_say_so(
+    reports: dict[str, StageReport], config_file: Path
+) -> None:
+    report = _run_with(config_file, "export.checkpoint=random:0")
+    (note,) = report.summary["notes"]
+    assert note.startswith("The features were exported from weights without heads")
+    assert len(_predictions(report.artifact)) == 0
+    assert _json(report.artifact, "metrics.json")["heads"] == {}
+    page = storage.read_bytes(report.artifact.file("report.html")).decode()
+    assert note in page
+    assert "<h2>Pretraining</h2>" not in page
+
+
+@pytest.mark.parametrize(("heads", "scored"), [("tac", ["action"]), ("region", ["region"])])
+def test_one_head_alone_is_scored_alone(
+    reports: dict[str, StageReport],
+    config_file: Path,
+    tmp_path: Path,
+    heads: Heads,
+    scored: list[str],
+) -> None:
+    classes = tuple(_json(reports["annotate"].artifact, "classes.json"))
+    given = _checkpoint(tmp_path / "one.pth", heads, classes, use_gvf=False)
+    report = _run_with(config_file, given)
+    assert list(_json(report.artifact, "metrics.json")["heads"]) == scored
+    assert report.summary["notes"] == []
+    assert (set(_predictions(report.artifact)["label_index"].to_pylist()) >= {-1}) == (
+        heads == "region"
+    )
+
+
+@pytest.mark.parametrize(
+    ("classes", "note"),
+    [
+        (("other",), r"action head has 1 classes and the data set has \d"),
+        (tuple(reversed(CLASSES)), r"was trained on other classes"),
+    ],
+)
+def test_an_action_head_of_other_classes_is_not_scored(
+    reports: dict[str, StageReport],
+    config_file: Path,
+    tmp_path: Path,
+    classes: tuple[str, ...],
+    note: str,
+) -> None:
+    given = _checkpoint(tmp_path / "other.pth", "tsp", classes, use_gvf=True)
+    report = _run_with(config_file, given, f"annotate.classes=[{', '.join(CLASSES)}]")
+    assert list(_json(report.artifact, "metrics.json")["heads"]) == ["region"]
+    assert _predictions(report.artifact)["action_logits"].null_count > 0
+    assert len(report.summary["notes"]) == 1
+    assert re.search(note, report.summary["notes"][0])
+
+
+def test_a_region_head_that_lacks_its_gvf_is_not_run(
+    reports: dict[str, StageReport], config_file: Path, tmp_path: Path
+) -> None:
+    given = _checkpoint(tmp_path / "gvf.pth", "tsp", CLASSES, use_gvf=True)
+    report = _run_with(config_file, given, "gvf.pooling=none")
+    assert "takes global video features" in report.summary["notes"][0]
+    assert len(_predictions(report.artifact)) == 0
+
+
+def test_a_subset_without_clips_is_said_so(
+    reports: dict[str, StageReport], config_file: Path
+) -> None:
+    report = _run_with(config_file, "evaluate.subset=testing")
+    assert "subset testing has no segment that holds a clip" in report.summary["notes"][0]
+
+
+def test_planning_imports_neither_torch_nor_matplotlib() -> None:
+    code = (
+        "import sys, tsp_core.stages.evaluate; "
+        "sys.exit(bool({'torch', 'matplotlib'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_unchanged_run_is_reused(config: Config, reports: dict[str, StageReport]) -> None:
+    found = {name: report.artifact for name, report in reports.items()}
+    assert pipeline.run_stage(config, "evaluate", found).reused

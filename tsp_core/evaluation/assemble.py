@@ -1,0 +1,177 @@
+"""Puts an evaluation together from the artifacts of a run: predictions, scores, report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from tsp_core import artifacts, storage
+from tsp_core.artifacts import ArtifactRef
+from tsp_core.config import Config
+from tsp_core.evaluation.blocks import Figures, Section
+from tsp_core.evaluation.heads import HeadScore, score_predictions
+from tsp_core.evaluation.predict import Compute, Predictions, Subset, load_heads, predict_subset
+from tsp_core.evaluation.report import Report
+from tsp_core.evaluation.sections.configuration import configuration_section, shown_configuration
+from tsp_core.evaluation.sections.dataset import DatasetTables, dataset_figure, dataset_section
+from tsp_core.evaluation.sections.features import features_figure, features_section
+from tsp_core.evaluation.sections.heads import heads_figures, heads_section
+from tsp_core.evaluation.sections.training import training_section
+from tsp_core.features.gvf import read_gvf
+from tsp_core.schemas import read_table
+
+METRICS_VERSION = 1
+
+Inputs = Mapping[str, ArtifactRef]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """All that the evaluate stage publishes.
+
+    Attributes:
+        predictions: Of the schema `tsp_core.schemas.predictions_schema`.
+        scores: By head, "action" and "region".
+        notes: Why a head was not evaluated.
+        metrics: The figures for programs, plain JSON values.
+        report: The figures for people.
+    """
+
+    predictions: pa.Table
+    scores: Mapping[str, HeadScore]
+    notes: tuple[str, ...]
+    metrics: Mapping[str, Any]
+    report: Report
+
+
+def evaluate(config: Config, inputs: Inputs, on_clips: Callable[[int, int], None]) -> Evaluation:
+    """Evaluate what was exported.
+
+    Args:
+        config: The configuration.
+        inputs: Artifacts by stage; "gvf" and "pretrain" may be absent.
+        on_clips: Called with the clips predicted so far and all.
+
+    Raises:
+        GvfError: A video of the subset has no global video feature.
+        ArtifactError: An input is damaged.
+    """
+    tables = _read_tables(inputs)
+    manifest = json.loads(storage.read_bytes(inputs["export"].file("manifest.json")))
+    predictions = _predict(config, inputs, tables, on_clips)
+    scores = score_predictions(predictions.table, tables.classes)
+    metrics = {
+        "metrics_version": METRICS_VERSION,
+        "subset": config.evaluate.subset,
+        "clips_per_segment": config.evaluate.clips_per_segment,
+        "checkpoint": manifest["checkpoint"],
+        "heads": {head: score.as_json() for head, score in scores.items()},
+        "notes": list(predictions.notes),
+    }
+    sections = [
+        heads_section(scores, subset=config.evaluate.subset, notes=predictions.notes),
+        dataset_section(tables),
+        *_training(inputs.get("pretrain")),
+        features_section(manifest, _file_sizes(inputs["export"])),
+        configuration_section(
+            shown_configuration(config), {name: ref.fingerprint for name, ref in inputs.items()}
+        ),
+    ]
+    figures = (
+        *heads_figures(scores, config.evaluate.subset),
+        dataset_figure(tables.videos),
+        features_figure(manifest),
+    )
+    return Evaluation(
+        predictions=predictions.table,
+        scores=scores,
+        notes=predictions.notes,
+        metrics=metrics,
+        report=Report(
+            title=f"{config.name}: report",
+            figures=Figures(figures=figures),
+            sections=tuple(sections),
+        ),
+    )
+
+
+def _read_tables(inputs: Inputs) -> DatasetTables:
+    annotate = inputs["annotate"]
+    return DatasetTables(
+        videos=read_table(inputs["ingest"].file("videos.parquet"), "videos"),
+        segments=read_table(annotate.file("segments.parquet"), "segments"),
+        problems=read_table(annotate.file("problems.parquet"), "problems"),
+        clips=read_table(inputs["index"].file("clips.parquet"), "clips"),
+        classes=tuple(json.loads(storage.read_bytes(annotate.file("classes.json")))),
+    )
+
+
+def _predict(
+    config: Config,
+    inputs: Inputs,
+    tables: DatasetTables,
+    on_clips: Callable[[int, int], None],
+) -> Predictions:
+    if config.export.checkpoint is None:  # as pretraining validated it, so that the figures agree
+        spec, precision = inputs["pretrain"].file("best.pth"), config.pretrain.precision
+    else:
+        spec, precision = config.export.checkpoint, config.export.precision
+    compute = Compute(
+        device=_device(config),
+        batch_size=config.evaluate.batch_size,
+        workers=config.pretrain.workers or 0,
+        cache_dir=config.runtime.cache_dir,
+    )
+    subset = Subset(
+        name=config.evaluate.subset,
+        videos=tables.videos,
+        clips=tables.clips,
+        classes=tables.classes,
+        gvf=_gvf(inputs.get("gvf")),
+        clip=config.clip,
+        clips_per_segment=config.evaluate.clips_per_segment,
+    )
+    return predict_subset(
+        load_heads(spec, encoder=config.encoder, cache_dir=compute.cache_dir),
+        subset,
+        precision=precision,
+        compute=compute,
+        progress=on_clips,
+    )
+
+
+def _device(config: Config) -> str:
+    if config.runtime.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return config.runtime.device
+
+
+def _gvf(artifact: ArtifactRef | None) -> Mapping[str, NDArray[np.float32]] | None:
+    if artifact is None:
+        return None
+    table = read_gvf(artifact.file("gvf.parquet"))
+    return {name: table.lookup(name) for name in table.names}
+
+
+def _training(pretrain: ArtifactRef | None) -> list[Section]:
+    if pretrain is None:
+        return []
+    result = json.loads(storage.read_bytes(pretrain.file("training.json")))
+    section = training_section(
+        read_table(pretrain.file("metrics.parquet"), "metrics"),
+        best_epoch=result["best_epoch"],
+        curves_png=storage.read_bytes(pretrain.file("curves.png")),
+    )
+    return [section]
+
+
+def _file_sizes(export: ArtifactRef) -> dict[str, int]:
+    files = artifacts.read_marker(export.uri).files
+    return {name: entry.size_bytes for name, entry in files.items()}

@@ -1,0 +1,1 @@
+"""Small, standard localizers on frozen features: linear probes, grouped heads, a detector."""

@@ -1,0 +1,190 @@
+"""Runs an exported checkpoint's own heads over the clips of a subset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from tsp_core.config import ClipConfig, EncoderConfig, Precision
+from tsp_core.errors import WeightsError
+from tsp_core.model.checkpoint import LoadedCheckpoint, load_checkpoint
+from tsp_core.schemas import predictions_schema
+from tsp_core.training.validate import open_samples, predict_clips
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subset:
+    """The clips to predict.
+
+    Attributes:
+        name: Of the subset.
+        videos: Of the schema VIDEOS.
+        clips: Of the schema CLIPS, every subset.
+        classes: Action classes of the data set in index order.
+        gvf: Global video feature by video, float32 [F] each; None where none were made.
+        clip: What a clip is.
+        clips_per_segment: Clips per segment, evenly spaced.
+    """
+
+    name: str
+    videos: pa.Table
+    clips: pa.Table
+    classes: tuple[str, ...]
+    gvf: Mapping[str, NDArray[np.float32]] | None
+    clip: ClipConfig
+    clips_per_segment: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """How the work is done; of no effect on what comes out.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        batch_size: Clips per forward pass.
+        workers: Loader processes.
+        cache_dir: Local folder for what is fetched from remote stores.
+    """
+
+    device: str
+    batch_size: int
+    workers: int
+    cache_dir: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """What came of it.
+
+    Attributes:
+        table: Of the schema `predictions_schema(len(classes))`; no rows when nothing was run.
+        notes: Why a head was not run, as sentences for the report.
+    """
+
+    table: pa.Table
+    notes: tuple[str, ...]
+
+
+def load_heads(
+    spec: str, *, encoder: EncoderConfig, cache_dir: str | None
+) -> LoadedCheckpoint | None:
+    """Load a checkpoint that an export was made with; None when it has no heads of TSP."""
+    if spec == "kinetics" or spec.startswith("random:"):
+        return None
+    try:
+        return load_checkpoint(
+            spec, encoder=encoder.name, mirror=encoder.mirror, cache_dir=cache_dir
+        )
+    except WeightsError:
+        # the export has loaded the encoder from this file, so it is the heads that do not fit
+        return None
+
+
+def predict_subset(
+    checkpoint: LoadedCheckpoint | None,
+    subset: Subset,
+    *,
+    precision: Precision,
+    compute: Compute,
+    progress: Callable[[int, int], None],
+) -> Predictions:
+    """Run a checkpoint's heads over a subset, as far as they fit the data set.
+
+    Args:
+        checkpoint: From `load_heads`.
+        subset: What to run on.
+        precision: Arithmetic of the encoder.
+        compute: How.
+        progress: Called with the clips done and all.
+    """
+    clips = subset.clips.filter((pc.field("subset") == subset.name) & (pc.field("status") == "ok"))
+    reason = _obstacle(checkpoint, subset, clips)
+    if reason or checkpoint is None:
+        empty = predictions_schema(len(subset.classes)).with_metadata().empty_table()
+        return Predictions(table=empty, notes=(reason,))
+    with open_samples(
+        videos=subset.videos,
+        clips=clips,
+        heads=checkpoint.model.heads,
+        clip=subset.clip,
+        clips_per_segment=subset.clips_per_segment,
+        gvf=subset.gvf if checkpoint.model.use_gvf else None,
+        cache_dir=compute.cache_dir,
+    ) as samples:
+        table = predict_clips(
+            checkpoint.model,
+            samples,
+            device=compute.device,
+            precision=precision,
+            batch_size=compute.batch_size,
+            workers=compute.workers,
+            progress=progress,
+        )
+    note = _class_mismatch(checkpoint, subset.classes)
+    notes = [note] if note else []
+    if unread := _num_unread(table):
+        notes.append(f"{unread:,} clips could not be read and are left out.")
+    return Predictions(
+        table=_in_schema(table, len(subset.classes), keep_action=not note), notes=tuple(notes)
+    )
+
+
+def _obstacle(checkpoint: LoadedCheckpoint | None, subset: Subset, clips: pa.Table) -> str:
+    """Why the heads cannot be run at all; empty when they can."""
+    if checkpoint is None:
+        return (
+            "The features were exported from weights without heads of this method, so there are "
+            "no head accuracies."
+        )
+    if len(clips) == 0:
+        return (
+            f"The subset {subset.name} has no segment that holds a clip, so there are no head "
+            "accuracies; set evaluate.subset to an annotated subset."
+        )
+    if checkpoint.model.use_gvf and subset.gvf is None:
+        return (
+            "The region head of the checkpoint takes global video features, which this "
+            "configuration does not make (gvf.pooling, pretrain.heads), so there are no head "
+            "accuracies."
+        )
+    return ""
+
+
+def _class_mismatch(checkpoint: LoadedCheckpoint, classes: tuple[str, ...]) -> str:
+    """Why the action head says nothing about this data set; empty when it does."""
+    info = checkpoint.info
+    if info.heads == "region":
+        return ""
+    if info.num_classes != len(classes):
+        return (
+            f"The checkpoint's action head has {info.num_classes:,} classes and the data set has "
+            f"{len(classes):,}, so there is no action accuracy."
+        )
+    if info.classes and info.classes != classes:
+        return (
+            "The checkpoint's action head was trained on other classes than those of the data "
+            "set, so there is no action accuracy."
+        )
+    return ""
+
+
+def _num_unread(table: pa.Table) -> int:
+    """Clips that could not be read have logits of no head."""
+    unread = pc.field("action_logits").is_null() & pc.field("region_logits").is_null()
+    return len(table.filter(unread))
+
+
+def _in_schema(table: pa.Table, num_classes: int, *, keep_action: bool) -> pa.Table:
+    schema = predictions_schema(num_classes).with_metadata()
+    for name in ("action_logits", "region_logits"):
+        index = table.schema.get_field_index(name)
+        column = table[name]
+        absent = column.null_count == len(column) or (name == "action_logits" and not keep_action)
+        if absent:
+            table = table.set_column(index, name, pa.nulls(len(table), schema.field(name).type))
+    return table.cast(schema)

@@ -1,0 +1,80 @@
+"""What the run was: the whole configuration, the artifacts it read, and the versions."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from tsp_core import storage
+from tsp_core.config import Config
+from tsp_core.evaluation.blocks import Code, Column, Facts, Section, Table
+
+_PACKAGES = ("tsp-pipeline", "torch", "torchvision", "av", "numpy", "pyarrow")
+
+
+def configuration_section(shown: Mapping[str, Any], artifacts: Mapping[str, str]) -> Section:
+    """Describe the run.
+
+    Args:
+        shown: From `shown_configuration`.
+        artifacts: Fingerprint of each stage's artifact.
+    """
+    text = yaml.safe_dump(dict(shown), sort_keys=False, allow_unicode=True)
+    versions = [("Python", platform.python_version())]
+    versions += [(package, version(package)) for package in _PACKAGES]
+    return Section(
+        key="configuration",
+        title="Configuration and versions",
+        blocks=(
+            Code(title="Everything that determines the result", text=text),
+            Table(
+                title="Artifacts",
+                columns=(Column(name="Stage"), Column(name="Folder below the root")),
+                rows=tuple((stage, f"{stage}/{name}") for stage, name in artifacts.items()),
+            ),
+            Facts(facts=tuple(versions)),
+        ),
+    )
+
+
+def shown_configuration(config: Config) -> dict[str, Any]:
+    """The configuration as it is shown: what determines the result, local folders left out.
+
+    Equal for copies of a data set in different places, so that their reports are equal.
+    """
+    shown = _shown(config)
+    del shown["runtime"], shown["root"]
+    return shown
+
+
+def _shown(section: BaseModel) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, field in type(section).model_fields.items():
+        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        value = getattr(section, name)
+        if extra.get("runtime"):
+            continue
+        if isinstance(value, BaseModel):
+            values[name] = _shown(value)
+        elif extra.get("uri") or name in {"weights", "checkpoint"}:
+            values[name] = _without_folder(value)
+        else:
+            values[name] = list(value) if isinstance(value, tuple) else value
+    return values
+
+
+def _without_folder(value: Any) -> Any:
+    if isinstance(value, str):
+        if not storage.is_local(value):
+            return storage.redact(value)
+        return value.rstrip("/").rpartition("/")[2]
+    if isinstance(value, dict):
+        return {key: _without_folder(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_folder(item) for item in value]
+    return value

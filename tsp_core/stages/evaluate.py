@@ -1,0 +1,100 @@
+"""Evaluate: how good the exported checkpoint's heads and features are, with a report.
+
+Publishes `metrics.json`, `predictions.parquet` (`predictions_schema`), `report.html` (one page
+that needs nothing else), and `report.md` with its pictures (`confusion.png`, ...) beside it. Heads
+are evaluated when the export was made with a checkpoint that has them.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tsp_core import artifacts
+from tsp_core.artifacts import ArtifactRef, Recipe
+from tsp_core.config import Config, recipe_fields
+from tsp_core.evaluation.sections.configuration import shown_configuration
+from tsp_core.schemas import predictions_schema, write_table
+from tsp_core.stages.base import (
+    Inputs,
+    Plan,
+    Progress,
+    ProgressCallback,
+    Shard,
+    ShardReport,
+    StageReport,
+    no_progress,
+    planned,
+)
+
+if TYPE_CHECKING:
+    from tsp_core.evaluation.assemble import Evaluation
+
+VERSION = 1
+
+
+def plan(config: Config, inputs: Inputs) -> Plan:
+    """Look the artifact up; the report shows the configuration, so all of it counts."""
+    recipe = Recipe(
+        stage="evaluate",
+        version=VERSION,
+        config={"evaluate": recipe_fields(config.evaluate), "shown": shown_configuration(config)},
+        inputs={name: artifact.digest for name, artifact in inputs.items()},
+    )
+    return planned(config, recipe)
+
+
+def run_shard(config: Config, inputs: Inputs, shard: Shard) -> ShardReport:  # noqa: ARG001
+    """There are no shards: one subset is evaluated as a whole."""
+    raise AssertionError("the stage 'evaluate' has no shards")
+
+
+def finish(
+    config: Config, inputs: Inputs, plan: Plan, *, progress: ProgressCallback = no_progress
+) -> StageReport:
+    """Predict, score, and publish the figures and the report.
+
+    Raises:
+        GvfError: A video of the subset has no global video feature.
+        ArtifactError: An input is damaged.
+    """
+    from tsp_core.evaluation.assemble import evaluate  # imports torch, which planning does without
+
+    def on_clips(done: int, total: int) -> None:
+        progress(Progress(stage="evaluate", done=done, total=total, unit="clips"))
+
+    evaluation = evaluate(config, inputs, on_clips)
+    summary = _summary(config, evaluation)
+    artifact = _publish(config.root_uri, plan.recipe, evaluation, summary)
+    return StageReport(stage="evaluate", artifact=artifact, summary=summary)
+
+
+def _summary(config: Config, evaluation: Evaluation) -> dict[str, Any]:
+    summary: dict[str, Any] = {"subset": config.evaluate.subset}
+    for head, score in evaluation.scores.items():
+        summary[f"accuracy_{head}"] = score.accuracy
+        summary[f"balanced_accuracy_{head}"] = score.balanced_accuracy
+    summary["clips"] = len(evaluation.predictions)
+    summary["notes"] = list(evaluation.notes)
+    return summary
+
+
+def _publish(
+    root: str, recipe: Recipe, evaluation: Evaluation, summary: dict[str, Any]
+) -> ArtifactRef:
+    from tsp_core.evaluation.report import render_html, render_markdown
+
+    num_classes = evaluation.predictions.schema.field("action_logits").type.list_size
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder, "predictions.parquet")
+        write_table(str(table), evaluation.predictions, predictions_schema(num_classes))
+        files: dict[str, Path | bytes] = {
+            table.name: table,
+            "metrics.json": json.dumps(evaluation.metrics, indent=1, allow_nan=False).encode(),
+            "report.html": render_html(evaluation.report).encode(),
+            "report.md": render_markdown(evaluation.report).encode(),
+            **{picture.file: picture.png for picture in evaluation.report.pictures},
+        }
+        return artifacts.publish(root, recipe, files, summary=summary)
