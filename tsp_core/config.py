@@ -7,7 +7,7 @@ comes out; they take no part in fingerprints. `tsp_core.config_io` reads the YAM
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -20,7 +20,8 @@ URI: dict[str, Any] = {"uri": True}
 EncoderName = Literal["r2plus1d_34", "r2plus1d_18", "r3d_18", "mc3_18", "r2plus1d_tiny"]
 FeatureFormat = Literal["h5", "npy", "pkl", "parquet"]
 Precision = Literal["fp32", "bf16", "fp16"]
-STAGE_NAMES = ("ingest", "annotate", "index", "gvf", "pretrain", "export", "evaluate")
+StageName = Literal["ingest", "annotate", "index", "gvf", "pretrain", "export", "evaluate"]
+STAGE_NAMES: tuple[StageName, ...] = get_args(StageName)
 
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]

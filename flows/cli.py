@@ -1,0 +1,172 @@
+"""The console command `tsp`.
+
+Exit codes: 0 done; 2 something to be fixed by the caller (configuration, annotations, videos,
+weights, store, usage); 1 failed for another reason. Errors are one message on stderr; `--debug` or
+`TSP_DEBUG=1` adds the traceback. Heavy modules are imported inside the commands, so that
+`tsp --help` is instant.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows import cli_files, descriptions
+from tsp_core.config import STAGE_NAMES, Config, StageName
+from tsp_core.errors import PermanentError, TrainingError, TspError
+
+if TYPE_CHECKING:
+    from tsp_core.stages.base import StageReport
+
+app = typer.Typer(
+    name="tsp",
+    help="Untrimmed videos and temporal annotations in, temporally-sensitive features out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_DEBUG = "TSP_DEBUG"
+ConfigArgument = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="Path or URI of a YAML file.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as in export.stride=8."),
+]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks and all that Prefect says.")
+    ] = False,
+) -> None:
+    if debug:
+        os.environ[_DEBUG] = "1"
+
+
+def main() -> None:
+    """Run the command line; errors become one message and an exit code."""
+    try:
+        app(prog_name="tsp")
+    except Exception as error:
+        sys.exit(report_error(error))
+
+
+def report_error(error: Exception) -> int:
+    """Print an error for people and return the exit code."""
+    if _is_debugging():
+        traceback.print_exception(error)
+    elif isinstance(error, TspError):
+        print(f"tsp: {error}", file=sys.stderr)
+    else:
+        name = type(error).__name__
+        print(f"tsp: {name}: {error} (tsp --debug shows where it arose)", file=sys.stderr)
+    is_callers = isinstance(error, PermanentError) and not isinstance(error, TrainingError)
+    return 2 if is_callers else 1
+
+
+def _is_debugging() -> bool:
+    return os.environ.get(_DEBUG, "0") not in ("", "0")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the dataset and all output.")] = Path(
+        "demo-run"
+    ),
+    minutes: Annotated[float, typer.Option(help="Minutes of video to draw.")] = 8.0,
+    seed: Annotated[int, typer.Option(help="Seed of the dataset.")] = 0,
+) -> None:
+    """Make the demo dataset and run the whole pipeline on it."""
+    from tsp_core.demo import make_demo
+
+    def progress(done: int, total: int, video: str) -> None:
+        if done:
+            print(f"demo: {done}/{total} videos drawn ({video})", file=sys.stderr)
+
+    config = make_demo(out, seed=seed, minutes=minutes, progress=progress)
+    _run_pipeline(str(config), (), STAGE_NAMES[-1])
+
+
+@app.command()
+def run(
+    config: ConfigArgument,
+    assignments: SetOption = None,
+    through: Annotated[StageName, typer.Option(help="Last stage to run.")] = STAGE_NAMES[-1],
+) -> None:
+    """Run the whole pipeline as a Prefect flow; what is up to date is reused.
+
+    Uses Prefect's embedded server, or that of PREFECT_API_URL.
+    """
+    _run_pipeline(config, assignments or (), through)
+
+
+def _run_pipeline(config: str, assignments: Sequence[str], through: StageName) -> None:
+    from tsp_core.config_io import load_config, parse_assignments
+
+    load_config(config, assignments=assignments)  # says what is wrong before anything starts
+    _prepare_prefect()
+    from flows.console import displayed, print_results
+    from flows.full_pipeline import full_pipeline
+    from tasks.progress import observed_by
+
+    with displayed() as progress, observed_by(progress):
+        start: Callable[..., dict[str, StageReport]] = full_pipeline
+        reports = start(config, through=through, **parse_assignments(assignments))
+    print_results(reports)
+
+
+def _prepare_prefect() -> None:
+    from flows.environment import prepare
+
+    prepare(quiet=not _is_debugging())
+
+
+def _stage_command(stage: StageName, description: str) -> Callable[[str, list[str] | None], None]:
+    def command(config: ConfigArgument, assignments: SetOption = None) -> None:
+        from tsp_core.config_io import load_config
+
+        _run_one_stage(load_config(config, assignments=assignments or ()), stage)
+
+    command.__doc__ = f"{description}\n\nRuns in this process, without Prefect."
+    return command
+
+
+for _stage, _description in descriptions.STAGES.items():
+    app.command(_stage)(_stage_command(_stage, _description))
+
+
+def _run_one_stage(config: Config, stage: StageName) -> None:
+    from flows.console import displayed, print_results
+    from flows.direct import run_directly
+
+    with displayed() as progress:
+        report: StageReport = run_directly(config, stage, progress)
+    state = "up to date" if report.reused else "done"
+    print(f"{stage}: {state}: {report.artifact.uri}", file=sys.stderr)
+    for key, value in report.summary.items():
+        print(f"  {key}: {value}", file=sys.stderr)
+    print_results({stage: report})
+
+
+@app.command()
+def status(config: ConfigArgument, assignments: SetOption = None) -> None:
+    """Show what is done, what is stale and why, and which videos are in quarantine."""
+    from flows.console import print_status
+    from tsp_core import status as state
+    from tsp_core.config_io import load_config
+
+    found = state.status(load_config(config, assignments=assignments or ()))
+    current = {entry.stage: entry.artifact for entry in found if entry.artifact is not None}
+    print_status(found, state.quarantined(current), state.num_problems(current))
+
+
+cli_files.register(app)

@@ -1,0 +1,105 @@
+"""The commands of `tsp` that need no configuration: `segments` and `features`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Literal
+
+import typer
+
+from tsp_core.config import EncoderName, FeatureFormat, Precision
+from tsp_core.errors import VideoError
+
+AnnotationFormat = Literal["activitynet", "thumos14", "csv", "tsp-csv"]
+
+
+def segments(
+    annotations: Annotated[str, typer.Argument(help="Annotation file or folder, path or URI.")],
+    format: Annotated[AnnotationFormat, typer.Option(help="Layout of the annotations.")],
+    videos: Annotated[
+        str,
+        typer.Option(
+            metavar="METADATA_CSV",
+            help="CSV of the videos: filename, video-duration (seconds), fps, video-frames.",
+        ),
+    ],
+    out: Annotated[str, typer.Option(help="File to write: .csv (released columns) or .parquet.")],
+    subset: Annotated[str | None, typer.Option(help="Take this subset only.")] = None,
+    official_background: Annotated[
+        bool, typer.Option("--official-background", help="Cut background as the released rows.")
+    ] = False,
+    min_background_clips: Annotated[
+        float, typer.Option(help="Shortest background, in clips of 16/15 s (THUMOS14: 1).")
+    ] = 5.0,
+) -> None:
+    """Write the training ground truth: action and background segments of every video."""
+    from tsp_core.annotations.groundtruth import write_ground_truth
+
+    report = write_ground_truth(
+        annotations=annotations,
+        format=format,
+        videos=videos,
+        out=out,
+        subset=subset,
+        official_background=official_background,
+        min_background_clips=min_background_clips,
+    )
+    for code, count in report.num_problems_by_code.items():
+        first = next(problem for problem in report.problems if problem.code == code)
+        print(f"{code}: {count}, first: {first.message}", file=sys.stderr)
+    print(
+        f"{report.out}: {report.num_actions} action and {report.num_background} background "
+        f"segments of {report.num_videos} videos, {len(report.classes)} classes"
+    )
+
+
+def features(
+    videos: Annotated[list[str], typer.Argument(metavar="VIDEO...", help="Paths or URIs.")],
+    checkpoint: Annotated[
+        str,
+        typer.Option(
+            help="Path or URI of a checkpoint, name of a released one, 'kinetics', 'random:SEED'."
+        ),
+    ],
+    out: Annotated[str, typer.Option(help="Folder or URI prefix to write to.")],
+    encoder: Annotated[
+        EncoderName | None, typer.Option(help="Encoder. Default: told from the checkpoint.")
+    ] = None,
+    clip_length: Annotated[int, typer.Option(help="Frames per clip.", min=1)] = 16,
+    frame_rate: Annotated[float, typer.Option(help="Sampled frames per second.")] = 15.0,
+    stride: Annotated[int, typer.Option(help="Sampled frames between clips.", min=1)] = 16,
+    precision: Annotated[Precision, typer.Option(help="Arithmetic of the encoder.")] = "fp32",
+    format: Annotated[FeatureFormat, typer.Option(help="File format of the features.")] = "npy",
+    mirror: Annotated[
+        str | None, typer.Option(help="Folder or URI prefix with published weight files.")
+    ] = None,
+) -> None:
+    """Compute the features of any videos; no dataset, configuration or flow is needed."""
+    from tsp_core.config_io import parse_config
+    from tsp_core.features.quick import extract_files
+
+    clip = {"length": clip_length, "frame_rate": frame_rate}
+    report = extract_files(
+        videos,
+        checkpoint=checkpoint,
+        out=out,
+        encoder=encoder,
+        clip=parse_config({"root": out, "clip": clip}, source="tsp features").clip,
+        stride=stride,
+        precision=precision,
+        format=format,
+        mirror=mirror,
+        progress=lambda done, total, name: print(f"{done}/{total} {name}", file=sys.stderr),
+    )
+    for name, why in report.quarantined.items():
+        print(f"left out: {name}: {why.code}: {why.reason}", file=sys.stderr)
+    if not report.videos:
+        raise VideoError("unreadable", f"none of the {len(videos)} videos could be used")
+    size = report.source.feature_size
+    print(f"{report.out}: {sum(report.videos.values())} x {size} of {len(report.videos)} videos")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command()(segments)
+    app.command()(features)

@@ -1,0 +1,155 @@
+"""What the command line shows: lines and progress on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tsp_core import status as state
+from tsp_core import storage
+from tsp_core.stages.base import Progress as StageProgress
+from tsp_core.stages.base import ProgressCallback, StageReport
+
+PLAIN_INTERVAL_SECONDS = 10.0
+_OWN_LOGGERS = {"flows": logging.INFO, "tasks": logging.INFO, "tsp_core": logging.WARNING}
+_COLORS = {"done": "green", "stale": "yellow", "missing": "red", "not used": "dim"}
+
+
+class _ConsoleHandler(logging.Handler):
+    """Prints records as plain lines, above the progress bars where there are any."""
+
+    def __init__(self, console: Console, level: int) -> None:
+        super().__init__(level)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        text = f"{prefix}{record.getMessage()}"
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def displayed() -> Iterator[ProgressCallback]:
+    """Show the project's log lines and progress on stderr; yields the progress callback."""
+    console = Console(stderr=True)
+    handlers: list[tuple[logging.Logger, logging.Handler]] = []
+    for name, level in _OWN_LOGGERS.items():
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.INFO)
+        handler: logging.Handler = _ConsoleHandler(console, level)
+        logger.addHandler(handler)
+        handlers.append((logger, handler))
+    try:
+        if console.is_terminal:
+            with _bars(console) as bars:
+                yield _Bars(bars)
+        else:
+            yield _Lines(console)
+    finally:
+        for logger, handler in handlers:
+            logger.removeHandler(handler)
+
+
+def _bars(console: Console) -> Progress:
+    columns = (TextColumn("{task.description:>10}"), BarColumn(), TextColumn("{task.fields[text]}"))
+    return Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
+
+
+class _Bars:
+    """One bar per stage; a finished one disappears."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._ids: dict[str, TaskID] = {}
+
+    def __call__(self, progress: StageProgress) -> None:
+        key = f"{progress.stage} {progress.unit}"
+        if key not in self._ids:
+            self._ids[key] = self._bars.add_task(progress.stage, text="")
+        self._bars.update(
+            self._ids[key],
+            completed=progress.done,
+            total=progress.total,
+            text=_text(progress),
+            visible=progress.done < progress.total,
+        )
+
+
+class _Lines:
+    """A line when a stage's work begins and ends, and every ten seconds between."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._printed_at: dict[str, float] = {}
+        self._finished: set[str] = set()
+
+    def __call__(self, progress: StageProgress) -> None:
+        key = f"{progress.stage} {progress.unit}"
+        now = time.monotonic()
+        is_last = progress.done >= progress.total and key not in self._finished
+        if is_last:
+            self._finished.add(key)
+        if is_last or now - self._printed_at.get(key, 0.0) >= PLAIN_INTERVAL_SECONDS:
+            self._printed_at[key] = now
+            text = f"{progress.stage}: {_text(progress)}"
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _text(progress: StageProgress) -> str:
+    counts = f"{progress.done:g}/{progress.total:g} {progress.unit}"
+    return f"{counts}, {progress.message}" if progress.message else counts
+
+
+def print_results(reports: Mapping[str, StageReport]) -> None:
+    """Print what a run ends with: where things are, and the heads' validation accuracies."""
+    console = Console()
+    places = {
+        "features": ("export", ""),
+        "checkpoint": ("pretrain", "best.pth"),
+        "report": ("evaluate", "report.html"),
+    }
+    for what, (stage, name) in places.items():
+        if stage in reports:
+            uri = reports[stage].artifact.uri
+            _print_pair(console, what, storage.redact(storage.join(uri, name) if name else uri))
+    if "evaluate" in reports:
+        for key, value in sorted(reports["evaluate"].summary.items()):
+            if "accuracy" in key and isinstance(value, int | float):
+                _print_pair(console, f"validation {key.replace('_', ' ')}", f"{value:.1%}")
+
+
+def _print_pair(console: Console, name: str, value: str) -> None:
+    console.print(f"{name:<36} {value}", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_status(
+    found: list[state.StageStatus], videos: list[state.QuarantinedVideo], num_problems: int
+) -> None:
+    """Print the stages' states, the videos left out, and the number of annotation problems."""
+    console = Console()
+    table = Table("stage", "state", "why / where", box=None, pad_edge=False)
+    for entry in found:
+        where = storage.redact(entry.artifact.uri) if entry.artifact else entry.reason
+        color = _COLORS[entry.state]
+        table.add_row(entry.stage, f"[{color}]{entry.state}[/{color}]", _escaped(where))
+    console.print(table, soft_wrap=True)
+    if videos:
+        console.print(f"\n{len(videos)} in quarantine:", highlight=False)
+    for video in videos:
+        text = f"  {video.video} ({video.stage}): {video.code}: {video.reason}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    if num_problems:
+        console.print(
+            f"\n{num_problems} problems in the annotations; see problems.parquet of annotate",
+            highlight=False,
+        )
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", r"\[")

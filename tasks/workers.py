@@ -1,0 +1,29 @@
+"""How many shards of a stage run at a time on this machine."""
+
+from __future__ import annotations
+
+import os
+
+from tsp_core.config import Config
+
+_MODEL_STAGES = frozenset({"gvf", "export"})
+
+
+def num_workers(config: Config, stage: str) -> int:
+    """`runtime.workers`; by default the cores, or one where a GPU does the work."""
+    if config.runtime.workers is not None:
+        return config.runtime.workers
+    cores = len(os.sched_getaffinity(0))
+    if stage not in _MODEL_STAGES:
+        return cores
+    if _uses_gpu(config):
+        return 1
+    return max(1, cores // 4)  # the model itself uses the cores; several overlap decoding with it
+
+
+def _uses_gpu(config: Config) -> bool:
+    if config.runtime.device != "auto":
+        return config.runtime.device == "cuda"
+    import torch  # the model stages need it anyway; nothing else does
+
+    return torch.cuda.is_available()

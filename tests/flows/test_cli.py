@@ -1,0 +1,230 @@
+"""The command line without Prefect: exit codes, messages, one stage at a time, status."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from flows import cli
+from tests.fakes import FakeStages
+from tests.servers import REPOSITORY
+from tsp_core.config import STAGE_NAMES
+from tsp_core.errors import (
+    AnnotationError,
+    StorageUnavailableError,
+    TrainingError,
+    WeightsError,
+    WorkerLostError,
+)
+from tsp_core.stages.base import Progress, Shard
+
+COMMANDS = ("demo", "run", "status", "segments", "features", *STAGE_NAMES)
+
+
+@pytest.fixture
+def fakes(monkeypatch: pytest.MonkeyPatch) -> FakeStages:
+    return FakeStages().install(monkeypatch)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    path = tmp_path / "config.yaml"
+    path.write_text("name: cooking\nroot: store\n")
+    return str(path)
+
+
+class Tsp:
+    """Runs `tsp ARGUMENTS` in this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        """Return exit code, stdout and stderr."""
+        self._monkeypatch.setattr(sys, "argv", ["tsp", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = self._capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+
+@pytest.fixture
+def tsp(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Tsp:
+    monkeypatch.delenv("TSP_DEBUG", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    return Tsp(monkeypatch, capsys)
+
+
+def test_help_is_instant() -> None:
+    command = [sys.executable, "-c", "from flows.cli import main; main()", "--help"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Processor time: what others do on this machine meanwhile is not counted.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
+    for name in COMMANDS:
+        assert f" {name} " in done.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(tsp: Tsp, name: str) -> None:
+    code, out, _ = tsp(name, "--help")
+    assert code == 0
+    assert "Usage: tsp" in out
+
+
+def test_stages_one_after_the_other(tsp: Tsp, fakes: FakeStages, config: str) -> None:
+    fakes["ingest"].shards = 3
+    for stage in STAGE_NAMES:
+        code, out, err = tsp(stage, config, "--set", "runtime.workers=2")
+        assert code == 0, err
+        assert f"{stage}: done: " in err
+    assert "report.html" in out
+    code, out, err = tsp("status", config)
+    assert code == 0
+    assert out.count("done") == 7
+    code, _, err = tsp("ingest", config)
+    assert "ingest: up to date: " in err
+    code, out, _ = tsp("status", config, "--set", "export.stride=8")
+    assert "export.stride 16 → 8" in out
+
+
+def test_a_stage_before_its_inputs_says_which_to_run(
+    tsp: Tsp, fakes: FakeStages, config: str
+) -> None:
+    code, _, err = tsp("gvf", config)
+    assert code == 2
+    assert err.startswith("tsp: gvf: the artifact of the stage 'ingest' is not there")
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (AnnotationError("a.json: row 3"), 2),
+        (WeightsError("w.pth: not a checkpoint"), 2),
+        (TrainingError("the loss is not finite"), 1),
+        (StorageUnavailableError("the store does not answer"), 1),
+        (WorkerLostError("killed"), 1),
+        (ZeroDivisionError("a bug"), 1),
+    ],
+    ids=repr,
+)
+def test_exit_codes_and_one_clear_message(
+    tsp: Tsp, fakes: FakeStages, config: str, error: Exception, expected: int
+) -> None:
+    def fail() -> None:
+        raise error
+
+    fakes["ingest"].on_finish = fail
+    code, _, err = tsp("ingest", config)
+    assert code == expected
+    assert str(error) in err
+    assert "Traceback" not in err
+
+
+def test_debug_shows_where_an_error_arose(
+    tsp: Tsp, fakes: FakeStages, config: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TSP_DEBUG", "1")
+    code, _, err = tsp("gvf", config)
+    assert code == 2
+    assert "Traceback" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "absent.yaml"), "absent.yaml: cannot read the configuration"),
+        (("run", "CONFIG", "--set", "export.strid=1"), "did you mean 'stride'?"),
+        (("status", "CONFIG", "--set", "x"), "expected key=value"),
+        (("run", "CONFIG", "--through", "cook"), "cook"),
+        (("nonsense",), "No such command"),
+        (("run",), "Missing argument"),
+        (("demo", "--minutes", "-1"), "minutes: -1"),
+        (
+            ("features", "x.mp4", "--checkpoint", "random:0", "--out", "o", "--frame-rate", "0"),
+            "clip.frame_rate: 0.0: ",
+        ),
+        (
+            (
+                "segments",
+                "a.json",
+                "--format",
+                "activitynet",
+                "--videos",
+                "v.csv",
+                "--out",
+                "o.txt",
+            ),
+            "must end in .csv or .parquet",
+        ),
+    ],
+)
+def test_bad_input_is_exit_code_two(
+    tsp: Tsp, config: str, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    given = [config if item == "CONFIG" else item for item in arguments]
+    code, _, err = tsp(*given)
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_shards_run_side_by_side_and_progress_is_told(
+    tsp: Tsp, fakes: FakeStages, config: str
+) -> None:
+    fakes["gvf"].shards = 4
+    fakes["gvf"].on_shard = lambda shard: time.sleep(0.1)
+    for stage in ("ingest", "annotate", "index"):
+        tsp(stage, config)
+    code, _, err = tsp("gvf", config, "--set", "runtime.workers=2")
+    assert code == 0
+    assert "gvf: 4/4 shards" in err
+    assert fakes["gvf"].max_at_a_time == 2
+
+
+def test_a_failed_shard_cancels_those_that_have_not_begun(
+    tsp: Tsp, fakes: FakeStages, config: str
+) -> None:
+    def fail(shard: Shard) -> None:
+        raise AnnotationError("stop")
+
+    fakes["ingest"].shards = 40
+    fakes["ingest"].on_shard = fail
+    code, _, _ = tsp("ingest", config, "--set", "runtime.workers=2")
+    assert code == 2
+    assert fakes["ingest"].calls.count("shard") < 40
+
+
+def test_progress_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    from flows.console import displayed
+
+    with displayed() as show:
+        for done in (1, 2, 3, 3):
+            show(Progress(stage="gvf", done=done, total=3, unit="videos", message="fast"))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["gvf: 1/3 videos, fast", "gvf: 3/3 videos, fast"]
+
+
+def test_progress_bars_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.console import displayed
+
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with displayed() as show:
+        show(Progress(stage="gvf", done=1, total=3, unit="videos"))
+        time.sleep(0.5)  # bars are redrawn ten times a second
+        logging.getLogger("tasks").info("gvf: begun")
+        show(Progress(stage="gvf", done=3, total=3, unit="videos"))
+    shown = capsys.readouterr().err
+    assert "1/3 videos" in shown
+    assert "gvf: begun" in shown

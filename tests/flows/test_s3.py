@@ -1,0 +1,76 @@
+"""The real pipeline with its root on a real S3 server; no credential is written anywhere."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import boto3
+import pytest
+
+from tests.servers import REPOSITORY, S3Store, s3_store
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
+
+def tsp(*arguments: str, environment: dict[str, str]) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", "from flows.cli import main; main()", *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=540,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def stored_objects(store: S3Store) -> dict[str, bytes]:
+    client = boto3.client(
+        "s3",
+        endpoint_url=store.endpoint_url,
+        aws_access_key_id=store.access_key,
+        aws_secret_access_key=store.secret_key,
+        region_name="us-east-1",
+    )
+    found = client.list_objects_v2(Bucket=store.bucket)
+    return {
+        item["Key"]: client.get_object(Bucket=store.bucket, Key=item["Key"])["Body"].read()
+        for item in found["Contents"]
+    }
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:botocore")
+def test_everything_on_s3_and_no_credential_anywhere(tiny_demo: Path, tmp_path: Path) -> None:
+    with s3_store(tmp_path) as store:
+        root = f"s3://{store.bucket}/runs/demo"
+        environment = {
+            **store.environment,
+            "PREFECT_HOME": str(tmp_path / "prefect"),
+            "PREFECT_API_URL": "",
+            "OMP_NUM_THREADS": "1",
+        }
+        del environment["AWS_ENDPOINT_URL"]  # by configuration only
+        changes = ("--set", f"root={root}", "--set", f"runtime.endpoint_url={store.endpoint_url}")
+        output = tsp("run", str(tiny_demo), *changes, environment=environment)
+        status = tsp("status", str(tiny_demo), *changes, environment=environment)
+        objects = stored_objects(store)
+
+    assert f"{root}/export/" in output
+    assert "validation accuracy" in output
+    assert status.count("done") == 7
+    names = [name.rsplit("/", 1)[1] for name in objects]
+    assert names.count("artifact.json") == 7
+    assert {"videos.parquet", "gvf.h5", "best.pth", "features.h5", "report.html"} <= set(names)
+
+    secret = store.secret_key.encode()
+    written = {str(path): path.read_bytes() for path in (tmp_path / "prefect").rglob("*.db*")}
+    assert any(data.startswith(b"SQLite format 3") for data in written.values())
+    texts = {"output": output, "status": status}
+    written |= {name: text.encode() for name, text in texts.items()} | objects
+    assert [name for name, data in written.items() if secret in data] == []

@@ -1,0 +1,80 @@
+"""A real Prefect server, work pool, worker and deployments run the real pipeline."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.servers import PrefectServer, prefect_server, prefect_worker
+from tsp_core.config import STAGE_NAMES
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
+
+def post(server: PrefectServer, path: str, **body: Any) -> list[dict[str, Any]]:
+    request = urllib.request.Request(
+        f"{server.api_url}/{path}",
+        data=json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as response:
+        found: list[dict[str, Any]] = json.load(response)
+    return found
+
+
+def run_deployment(server: PrefectServer, name: str, **parameters: str) -> str:
+    given = [part for key, value in parameters.items() for part in ("-p", f"{key}={value}")]
+    return server.prefect(
+        "deployment", "run", name, *given, "--watch", "--watch-interval", "1", timeout_seconds=540
+    )
+
+
+def test_deployments_run_on_a_worker(tiny_demo: Path, tmp_path: Path) -> None:
+    with prefect_server(tmp_path) as server:
+        server.prefect("--no-prompt", "work-pool", "create", "--type", "process", "tsp")
+        server.prefect("--no-prompt", "deploy", "--all")
+        deployments = post(server, "deployments/filter")
+        assert {item["name"] for item in deployments} == {"full-pipeline", *STAGE_NAMES}
+        (nightly,) = [schedule for item in deployments for schedule in item["schedules"]]
+        assert not nightly["active"]
+        with prefect_worker(server, "tsp", tmp_path / "worker.log"):
+            run_deployment(server, "tsp/full-pipeline", config=str(tiny_demo))
+            run_deployment(server, "tsp-index/index", config=str(tiny_demo))
+        check_runs(server)
+        check_artifacts(server)
+        check_logs(server)
+
+
+def check_runs(server: PrefectServer) -> None:
+    runs = post(server, "flow_runs/filter")
+    assert [run["state"]["type"] for run in runs] == ["COMPLETED"] * 2, runs
+    assert all(run["name"].startswith("demo 20") for run in runs)
+    names = {run["name"] for run in post(server, "task_runs/filter")}
+    assert {"ingest shard 1/1", "gvf shard 1/1", "export shard 1/1", *STAGE_NAMES} <= names
+    assert {f"{stage} plan" for stage in STAGE_NAMES} <= names
+
+
+def check_artifacts(server: PrefectServer) -> None:
+    found = {item["key"]: item for item in post(server, "artifacts/filter", limit=200)}
+    tables = ("ingest-videos", "annotate-classes", "pretrain-epochs")
+    progress = ("ingest-progress", "gvf-progress", "export-progress", "pretrain-work")
+    for key in tables:
+        assert found[f"demo-{key}"]["type"] == "table", found.keys()
+    for key in progress:
+        assert found[f"demo-{key}"]["type"] == "progress"
+        assert found[f"demo-{key}"]["data"] == 100.0
+    assert len(json.loads(found["demo-ingest-videos"]["data"])) == 3
+    report = found["demo-report"]
+    assert report["type"] == "markdown"
+    assert report["data"].count("](data:image/png;base64,") >= 2
+    assert "(confusion.png)" not in report["data"]
+    assert "report.html](file:///" in found["demo-report-link"]["data"]
+
+
+def check_logs(server: PrefectServer) -> None:
+    messages = [item["message"] for item in post(server, "logs/filter", limit=200)]
+    assert any(message.startswith("pretrain: done in") for message in messages)

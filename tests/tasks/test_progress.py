@@ -1,0 +1,129 @@
+"""Progress is throttled but complete, and a lost server forgiven; logs; workers."""
+
+from __future__ import annotations
+
+import logging
+from contextvars import copy_context
+from threading import Thread
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from prefect.logging.handlers import APILogHandler
+
+from tasks import progress as module
+from tasks.logs import forward_logs
+from tasks.progress import ProgressReporter, describe, observed_by
+from tasks.stages import task_runner
+from tasks.workers import num_workers
+from tsp_core.config import Config, RuntimeConfig
+from tsp_core.errors import ConfigError
+from tsp_core.stages.base import Progress
+
+
+def step(done: float, total: float = 10) -> Progress:
+    return Progress(stage="gvf", done=done, total=total, unit="videos")
+
+
+class Ui:
+    def __init__(self) -> None:
+        self.sent: list[tuple[float, str]] = []
+        self.fails = False
+
+    def create(self, percent: float, *, key: str, description: str) -> UUID:
+        self.update(uuid4(), percent, description)
+        return uuid4()
+
+    def update(self, artifact: UUID, percent: float, description: str) -> None:
+        if self.fails:
+            raise httpx.ConnectError("refused")
+        self.sent.append((percent, description))
+
+
+@pytest.fixture
+def ui(monkeypatch: pytest.MonkeyPatch) -> Ui:
+    ui = Ui()
+    monkeypatch.setattr(module, "create_progress_artifact", ui.create)
+    monkeypatch.setattr(module, "update_progress_artifact", ui.update)
+    return ui
+
+
+def test_only_the_first_and_last_of_a_quick_run_are_sent(ui: Ui) -> None:
+    report = ProgressReporter("key", min_interval_seconds=3600)
+    for done in range(11):
+        report(step(done))
+    assert ui.sent == [(0.0, "gvf: 0 of 10 videos"), (100.0, "gvf: 10 of 10 videos")]
+
+
+def test_everything_is_sent_when_there_is_time(ui: Ui) -> None:
+    report = ProgressReporter("key", min_interval_seconds=0)
+    for done in (0, 2.5, 20):
+        report(step(done))
+    assert [percent for percent, _ in ui.sent] == [0.0, 25.0, 100.0]
+    ProgressReporter("key")(step(0, total=0))
+    assert ui.sent[-1][0] == 100.0
+
+
+def test_a_server_that_does_not_answer_is_forgiven(
+    ui: Ui, caplog: pytest.LogCaptureFixture
+) -> None:
+    report = ProgressReporter("key", min_interval_seconds=0)
+    ui.fails = True
+    report(step(1))
+    assert "progress of gvf was not sent: refused" in caplog.text
+    ui.fails = False
+    report(step(2))
+    assert [percent for percent, _ in ui.sent] == [20.0]
+
+
+def test_the_observer_hears_everything_in_threads_too(ui: Ui) -> None:
+    seen: list[float] = []
+    report = ProgressReporter("key", min_interval_seconds=3600)
+
+    def work() -> None:
+        for done in range(11):
+            report(step(done))
+
+    with observed_by(lambda progress: seen.append(progress.done)):
+        thread = Thread(target=copy_context().run, args=(work,))
+        thread.start()
+        thread.join()
+    report(step(5))
+    assert seen == list(range(11))
+
+
+def test_progress_in_words() -> None:
+    assert describe(step(2.5)) == "gvf: 2.5 of 10 videos"
+    assert describe(step(3).model_copy(update={"message": "fast"})) == "gvf: 3 of 10 videos, fast"
+
+
+def test_logs_are_forwarded_once() -> None:
+    loggers = [logging.getLogger(name) for name in ("tsp_core", "tasks", "flows")]
+    before = [(logger, logger.level, list(logger.handlers)) for logger in loggers]
+    try:
+        forward_logs()
+        forward_logs()
+        for logger in loggers:
+            assert [type(item) for item in logger.handlers].count(APILogHandler) == 1
+            assert logger.isEnabledFor(logging.INFO)
+    finally:
+        for logger, level, handlers in before:
+            logger.setLevel(level)
+            logger.handlers = handlers
+
+
+def runtime(**fields: Any) -> Config:
+    return Config(runtime=RuntimeConfig(**fields))
+
+
+def test_workers() -> None:
+    assert num_workers(runtime(workers=5), "gvf") == 5
+    assert num_workers(runtime(device="cuda"), "export") == 1
+    assert num_workers(runtime(device="cpu"), "ingest") >= num_workers(runtime(device="cpu"), "gvf")
+
+
+def test_ray_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "prefect_ray", None)
+    with pytest.raises(ConfigError, match=r"runtime\.runner: 'ray': .* pip install prefect-ray"):
+        task_runner(runtime(runner="ray"), 2)

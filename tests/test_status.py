@@ -1,0 +1,177 @@
+"""Status and the record of runs: done, stale and why, quarantined."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import FakeStages
+from tsp_core import artifacts, pipeline, schemas, storage
+from tsp_core.artifacts import ArtifactRef, Recipe
+from tsp_core.config import STAGE_NAMES, Config
+from tsp_core.config_io import load_config
+from tsp_core.errors import ArtifactError
+from tsp_core.runs import read_record, record_uri, update_record
+from tsp_core.status import StageStatus, changes_of, num_problems, quarantined, status
+
+
+@pytest.fixture
+def fakes(monkeypatch: pytest.MonkeyPatch) -> FakeStages:
+    return FakeStages().install(monkeypatch)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    path = tmp_path / "config.yaml"
+    path.write_text("name: cooking\nroot: store\n")
+    return str(path)
+
+
+def run(config: Config) -> None:
+    reports = pipeline.run_all(config)
+    update_record(config, {name: report.artifact for name, report in reports.items()})
+
+
+def states(found: list[StageStatus]) -> dict[str, tuple[str, str]]:
+    return {entry.stage: (entry.state, entry.reason) for entry in found}
+
+
+def test_before_the_first_run_everything_is_missing(fakes: FakeStages, path: str) -> None:
+    found = states(status(load_config(path)))
+    assert list(found) == list(STAGE_NAMES)
+    assert found["ingest"] == ("missing", "never run")
+    assert found["annotate"] == ("missing", "follows ingest")
+    assert found["evaluate"][0] == "missing"
+
+
+def test_after_a_run_everything_is_done(fakes: FakeStages, path: str) -> None:
+    run(load_config(path))
+    found = status(load_config(path))
+    assert {entry.state for entry in found} == {"done"}
+    assert all(entry.artifact is not None for entry in found)
+
+
+def test_a_stale_stage_says_what_changed(fakes: FakeStages, path: str) -> None:
+    run(load_config(path))
+    found = states(status(load_config(path, assignments=["export.stride=8"])))
+    assert found["pretrain"] == ("done", "")
+    assert found["export"] == ("stale", "export.stride 16 → 8")
+    assert found["evaluate"] == ("stale", "follows export")
+
+
+def test_runtime_changes_leave_everything_done(fakes: FakeStages, path: str) -> None:
+    run(load_config(path))
+    changed = load_config(path, assignments=["export.batch_size=3", "runtime.workers=7"])
+    assert {entry.state for entry in status(changed)} == {"done"}
+
+
+def test_new_videos_are_counted(fakes: FakeStages, path: str) -> None:
+    run(load_config(path))
+    real = fakes["gvf"].plan
+
+    def plan(config, inputs):
+        planned = real(config, inputs)
+        recipe = planned.recipe.model_copy(update={"inputs": {"ingest": "new", "index": "new"}})
+        changes = {"recipe": recipe, "existing": None, "num_items": 12, "num_items_done": 10}
+        return planned.model_copy(update=changes)
+
+    fakes["gvf"].plan = plan  # type: ignore[method-assign]
+    found = states(status(load_config(path)))
+    assert found["gvf"] == (
+        "stale",
+        "index changed; ingest changed; 2 new or changed videos of 12",
+    )
+
+
+def test_stages_that_are_not_used(fakes: FakeStages, path: str) -> None:
+    found = states(status(load_config(path, assignments=["gvf.pooling=none"])))
+    assert found["gvf"] == ("not used", "")
+
+
+def test_changes_are_told_by_key() -> None:
+    old = Recipe(
+        stage="x", version=1, config={"a": {"b": 1, "c": [1]}, "gone": 1}, inputs={"i": "1"}
+    )
+    new = Recipe(stage="x", version=2, config={"a": {"b": 2, "c": [1]}}, inputs={"j": "1"})
+    assert list(changes_of(old, new)) == [
+        "the stage's code changed (version 1 → 2)",
+        "a.b 1 → 2",
+        "gone 1 → null",
+        "i no longer used",
+        "j now used",
+    ]
+    assert list(changes_of(old, old)) == []
+
+
+def test_the_record_keeps_entries_of_other_stages(fakes: FakeStages, path: str) -> None:
+    config = load_config(path)
+    run(config)
+    before = read_record(config)
+    changed = load_config(path, assignments=["evaluate.subset=testing"])
+    report = pipeline.run_stage(changed, "evaluate", pipeline.published(changed, "evaluate"))
+    update_record(changed, {"evaluate": report.artifact})
+    after = read_record(config)
+    assert after.stages["evaluate"] != before.stages["evaluate"]
+    assert {name: after.stages[name] for name in STAGE_NAMES[:-1]} == {
+        name: before.stages[name] for name in STAGE_NAMES[:-1]
+    }
+    unused = load_config(path, assignments=["gvf.pooling=none"])
+    assert "gvf" not in update_record(unused, {}).stages
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "damaged record"),
+        ("[]", "damaged record"),
+        ('{"record_version": 9}', "record version 9 is unknown"),
+        ('{"record_version": 1}', "damaged record"),
+    ],
+)
+def test_a_damaged_record_is_refused_and_replaced(
+    fakes: FakeStages, path: str, text: str, message: str
+) -> None:
+    config = load_config(path)
+    storage.write_bytes(record_uri(config), text.encode())
+    with pytest.raises(ArtifactError, match=message):
+        status(config)
+    run(config)
+    assert set(read_record(config).stages) == set(STAGE_NAMES)
+
+
+def published(root: Path, stage: str, files: dict[str, bytes | Path]) -> ArtifactRef:
+    recipe = Recipe(stage=stage, version=1, config={}, inputs={})
+    return artifacts.publish(str(root), recipe, files)
+
+
+def test_videos_left_out_are_listed_once(tmp_path: Path) -> None:
+    rows = [
+        {"video": "a", "status": "ok"},
+        {"video": "b", "status": "quarantined", "code": "truncated", "reason": "28 of 50 frames"},
+    ]
+    for name, schema in (("v", schemas.VIDEOS), ("g", schemas.gvf_schema(4))):
+        uri = str(tmp_path / f"{name}.parquet")
+        schemas.write_table(uri, schemas.table_from_rows(rows, schema), schema)
+    reasons = {name: {"code": "crashed", "reason": "the decoder"} for name in ("b", "c")}
+    manifest = {"quarantined": reasons}
+    current = {
+        "ingest": published(tmp_path, "ingest", {"quarantine.parquet": tmp_path / "v.parquet"}),
+        "gvf": published(tmp_path, "gvf", {"gvf.parquet": tmp_path / "g.parquet"}),
+        "export": published(tmp_path, "export", {"manifest.json": json.dumps(manifest).encode()}),
+        "evaluate": published(tmp_path, "evaluate", {}),
+    }
+    found = [(item.video, item.stage, item.code, item.reason) for item in quarantined(current)]
+    assert found == [
+        ("b", "ingest", "truncated", "28 of 50 frames"),
+        ("c", "export", "crashed", "the decoder"),
+    ]
+
+
+def test_problems_are_counted(tmp_path: Path) -> None:
+    assert num_problems({}) == 0
+    table = schemas.table_from_rows([{"code": "reversed"}] * 3, schemas.PROBLEMS)
+    schemas.write_table(str(tmp_path / "p.parquet"), table, schemas.PROBLEMS)
+    ref = published(tmp_path, "annotate", {"problems.parquet": tmp_path / "p.parquet"})
+    assert num_problems({"annotate": ref}) == 3
