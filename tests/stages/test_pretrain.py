@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
 
@@ -50,7 +51,7 @@ def make_inputs(root: Path, *, version: int = 1, gvf_size: int = 128) -> dict[st
     ]
     tables = {
         "ingest": ("videos.parquet", VIDEOS, videos_table(paths)),
-        "index": ("clips.parquet", CLIPS, clips_table(paths)),
+        "index": ("clips.parquet", CLIPS, shifted(clips_table(paths), 0.01 * version)),
         "gvf": (
             "gvf.parquet",
             gvf_schema(gvf_size),
@@ -72,6 +73,15 @@ def make_inputs(root: Path, *, version: int = 1, gvf_size: int = 128) -> dict[st
         )
         for stage, content in files.items()
     }
+
+
+def shifted(clips: pa.Table, seconds: float) -> pa.Table:
+    """Move the segments, and so the admissible starts, later."""
+    rows = clips.to_pylist()
+    for row in rows:
+        for name in ("t_start", "first_start"):
+            row[name] += seconds
+    return table_from_rows(rows, CLIPS)
 
 
 def publish_result(config: Config, inputs: dict[str, ArtifactRef], plan: Plan) -> ArtifactRef:
@@ -174,6 +184,18 @@ def test_always_trains_once_more_each_time(tmp_path: Path) -> None:
     assert pretrain.plan(on_change, inputs).existing is not None
     assert pretrain.plan(on_change, inputs).existing.uri == uris[-1]
     assert pretrain.plan(make_config(tmp_path, retrain="never"), inputs).existing.uri == uris[-1]
+
+
+def test_only_what_training_reads_makes_it_stale(tmp_path: Path) -> None:
+    config, inputs = make_config(tmp_path), make_inputs(tmp_path)
+    before = pretrain.plan(config, inputs).recipe.fingerprint
+    name = inputs["ingest"].file("videos.parquet")
+    rows = read_table(name, "videos").to_pylist()
+    write_table(name, table_from_rows([*rows, {**rows[0], "video": "new"}], VIDEOS), VIDEOS)
+    assert pretrain.plan(config, inputs).recipe.fingerprint == before
+    rows[0]["content_hash"] = "0" * 64
+    write_table(name, table_from_rows(rows, VIDEOS), VIDEOS)
+    assert pretrain.plan(config, inputs).recipe.fingerprint != before
 
 
 def test_a_gvf_of_another_size_is_refused_before_training(tmp_path: Path) -> None:

@@ -136,8 +136,36 @@ def _recipe(config: Config, inputs: Inputs) -> Recipe:
             "gvf_pooling": _pooling(config),
             "gvf_stride": config.gvf.stride,
         },
-        inputs={name: artifact.digest for name, artifact in inputs.items()},
+        inputs=_data_digests(config, inputs),
     )
+
+
+def _data_digests(config: Config, inputs: Inputs) -> dict[str, str]:
+    """What training reads: its clips, the content of their videos, the classes, the GVFs.
+
+    Not the inputs as a whole, so that a new video of another subset, or one that nobody has
+    annotated, does not train anew.
+    """
+    clips = read_table(inputs["index"].file("clips.parquet"), "clips")
+    clips = _of_subsets(clips, config).filter(pc.field("status") == "ok")
+    videos = read_table(
+        inputs["ingest"].file("videos.parquet"), "videos", columns=["video", "content_hash"]
+    )
+    videos = videos.filter(pc.is_in(videos["video"], value_set=pc.unique(clips["video"])))
+    digests = {
+        "clips": fingerprint_of(clips.to_pydict()),
+        "videos": fingerprint_of(sorted(zip(*videos.to_pydict().values(), strict=True))),
+        "classes": fingerprint_of(_classes(inputs)),
+    }
+    if "gvf" in inputs:
+        digests["gvf"] = inputs["gvf"].digest
+    return digests
+
+
+def _of_subsets(clips: pa.Table, config: Config) -> pa.Table:
+    """The clips of the two subsets that training uses."""
+    subsets = pa.array([config.pretrain.train_subset, config.pretrain.valid_subset])
+    return clips.filter(pc.is_in(clips["subset"], value_set=subsets))
 
 
 def _following_run(recipe: Recipe) -> Recipe:
@@ -214,8 +242,7 @@ def _write_data(folder: Path, config: Config, inputs: Inputs) -> None:
         gvf = read_gvf(inputs["gvf"].file("gvf.parquet"))
         clips = _without_failed(clips, gvf)
     check_clips(clips, pretrain)
-    subsets = pa.array([pretrain.train_subset, pretrain.valid_subset])
-    clips = clips.filter(pc.is_in(clips["subset"], value_set=subsets))
+    clips = _of_subsets(clips, config)
     videos = read_table(inputs["ingest"].file("videos.parquet"), "videos")
     features = None if gvf is None else _gvf_by_video(gvf, clips, config.encoder.name)
     write_index(folder, videos=videos, clips=clips, gvf=features)
