@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -30,14 +31,18 @@ def tsp(*arguments: str, environment: dict[str, str]) -> str:
     return done.stdout
 
 
-def stored_objects(store: S3Store) -> dict[str, bytes]:
-    client = boto3.client(
+def client_of(store: S3Store) -> Any:
+    return boto3.client(
         "s3",
         endpoint_url=store.endpoint_url,
         aws_access_key_id=store.access_key,
         aws_secret_access_key=store.secret_key,
         region_name="us-east-1",
     )
+
+
+def stored_objects(store: S3Store) -> dict[str, bytes]:
+    client = client_of(store)
     found = client.list_objects_v2(Bucket=store.bucket)
     return {
         item["Key"]: client.get_object(Bucket=store.bucket, Key=item["Key"])["Body"].read()
@@ -56,7 +61,14 @@ def test_everything_on_s3_and_no_credential_anywhere(tiny_demo: Path, tmp_path: 
             "OMP_NUM_THREADS": "1",
         }
         del environment["AWS_ENDPOINT_URL"]  # by configuration only
-        changes = ("--set", f"root={root}", "--set", f"runtime.endpoint_url={store.endpoint_url}")
+        for video in (tiny_demo.parent / "videos").iterdir():
+            client_of(store).upload_file(str(video), store.bucket, f"videos/{video.name}")
+        changes = (
+            *("--set", f"root={root}"),
+            *("--set", f"ingest.videos=s3://{store.bucket}/videos"),
+            *("--set", f"runtime.endpoint_url={store.endpoint_url}"),
+            *("--set", f"runtime.cache_dir={tmp_path / 'cache'}"),
+        )
         output = tsp("run", str(tiny_demo), *changes, environment=environment)
         status = tsp("status", str(tiny_demo), *changes, environment=environment)
         objects = stored_objects(store)
@@ -67,6 +79,9 @@ def test_everything_on_s3_and_no_credential_anywhere(tiny_demo: Path, tmp_path: 
     names = [name.rsplit("/", 1)[1] for name in objects]
     assert names.count("artifact.json") == 7
     assert {"videos.parquet", "gvf.h5", "best.pth", "features.h5", "report.html"} <= set(names)
+
+    videos = [data for name, data in objects.items() if name.endswith("videos.parquet")]
+    assert [b"s3://" in data for data in videos] == [True]
 
     secret = store.secret_key.encode()
     written = {str(path): path.read_bytes() for path in (tmp_path / "prefect").rglob("*.db*")}
