@@ -28,6 +28,7 @@ from tsp_core.model.checkpoint import load_checkpoint
 from tsp_core.schemas import CLIPS, VIDEOS, gvf_schema, read_table, table_from_rows, write_table
 from tsp_core.stages import pretrain
 from tsp_core.stages.base import Plan, Progress
+from tsp_core.training import history
 from tsp_core.training.index import open_index
 
 
@@ -86,8 +87,7 @@ def shifted(clips: pa.Table, seconds: float) -> pa.Table:
 
 def publish_result(config: Config, inputs: dict[str, ArtifactRef], plan: Plan) -> ArtifactRef:
     """Stand for a finished run."""
-    history = pretrain._history_uri(config, inputs, plan.recipe)
-    pretrain._remember(history, plan.recipe)
+    history.remember(str(config.root), plan.recipe, CLASSES)
     content: dict[str, Path | bytes] = {"best.pth": plan.recipe.fingerprint.encode()}
     return artifacts.publish(config.root_uri, plan.recipe, content)
 
@@ -166,7 +166,7 @@ def test_never_keeps_the_newest_of_the_configuration(tmp_path: Path) -> None:
     other = make_config(tmp_path, retrain="never", seed=1)
     assert pretrain.plan(other, data[2]).existing is None  # another configuration
     unfinished = pretrain.plan(always, data[2])
-    pretrain._remember(pretrain._history_uri(always, data[2], unfinished.recipe), unfinished.recipe)
+    history.remember(str(always.root), unfinished.recipe, CLASSES)
     assert pretrain.plan(config, data[2]).existing == second  # it was never finished
 
 

@@ -15,7 +15,6 @@ When to train anew (`pretrain.retrain`):
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import tempfile
@@ -29,9 +28,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tsp_core import artifacts, storage
-from tsp_core.artifacts import ArtifactRef, Recipe, fingerprint_of
+from tsp_core.artifacts import Recipe, fingerprint_of
 from tsp_core.config import Config, recipe_fields
-from tsp_core.errors import ArtifactError, ConfigError
+from tsp_core.errors import ConfigError
 from tsp_core.features.gvf import GvfTable, read_gvf
 from tsp_core.model.encoders import feature_size
 from tsp_core.model.identity import weights_identity
@@ -47,6 +46,7 @@ from tsp_core.stages.base import (
     no_progress,
     reused,
 )
+from tsp_core.training import history
 from tsp_core.training.checks import check_clips, check_device, check_settings
 from tsp_core.training.index import write_index
 from tsp_core.training.job import TrainingJob, TrainingUpdate
@@ -68,7 +68,7 @@ def plan(config: Config, inputs: Inputs) -> Plan:
     check_settings(config.pretrain)
     recipe = _recipe(config, inputs)
     if config.pretrain.retrain == "never":
-        kept = _newest_of_configuration(config.root_uri, _history_uri(config, inputs, recipe))
+        kept = history.newest(config.root_uri, recipe, _classes(inputs))
         if kept is not None:
             return Plan(recipe=artifacts.read_marker(kept.uri).recipe, existing=kept)
     newest = None
@@ -102,7 +102,7 @@ def finish(
     device = _device(config)
     with tempfile.TemporaryDirectory(prefix="tsp-pretrain-") as folder:
         _write_data(Path(folder), config, inputs)
-        _remember(_history_uri(config, inputs, plan.recipe), plan.recipe)
+        history.remember(config.root_uri, plan.recipe, _classes(inputs))
         job = _job(config, inputs, plan.recipe, folder=folder, device=device)
         result = launch(job, _reporter(config, progress))
         summary = summarise(result)
@@ -181,39 +181,6 @@ def _pooling(config: Config) -> Literal["max", "avg", "none"]:
 def _work_uri(root: str, recipe: Recipe) -> str:
     """Folder of what an unfinished run needs to continue, and of its TensorBoard events."""
     return storage.join(root, "training", recipe.fingerprint)
-
-
-def _history_uri(config: Config, inputs: Inputs, recipe: Recipe) -> str:
-    """Folder that remembers the runs of one configuration, whatever their data.
-
-    The classes count as configuration: a head for other classes is of no use.
-    """
-    settings = {name: value for name, value in recipe.config.items() if name != "run"}
-    key = fingerprint_of([recipe.version, settings, _classes(inputs)])
-    return storage.join(config.root_uri, "training", "history", key)
-
-
-def _remember(history_uri: str, recipe: Recipe) -> None:
-    """Note that a run begins; its record's name sorts after those of all earlier runs."""
-    names = _history(history_uri)
-    if not names or not names[-1].endswith(recipe.fingerprint):
-        name = f"{len(names):06d}-{recipe.fingerprint}"
-        text = json.dumps(recipe.model_dump(mode="json"), indent=1, sort_keys=True)
-        storage.write_bytes(storage.join(history_uri, f"{name}.json"), text.encode())
-
-
-def _history(history_uri: str) -> list[str]:
-    found = storage.list_objects(history_uri)
-    return sorted(item.uri.rsplit("/", 1)[-1].removesuffix(".json") for item in found)
-
-
-def _newest_of_configuration(root: str, history_uri: str) -> ArtifactRef | None:
-    """The artifact of the latest run that was finished."""
-    for name in reversed(_history(history_uri)):
-        uri = storage.join(root, "pretrain", name.rsplit("-", 1)[-1])
-        with contextlib.suppress(ArtifactError):  # it was never finished, or pruned
-            return artifacts.open_artifact(uri, "pretrain")
-    return None
 
 
 def _classes(inputs: Inputs) -> tuple[str, ...]:

@@ -1,0 +1,46 @@
+"""The order of the training runs of one configuration, whatever their data.
+
+`ROOT/training/history/KEY/NNNNNN-FINGERPRINT.json` is written when a run begins. The policy
+`retrain: never` keeps the newest run that was finished.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Sequence
+
+from tsp_core import artifacts, storage
+from tsp_core.artifacts import ArtifactRef, Recipe, fingerprint_of
+from tsp_core.errors import ArtifactError
+
+
+def remember(root: str, recipe: Recipe, classes: Sequence[str]) -> None:
+    """Note that a run begins; its record's name sorts after those of all earlier runs."""
+    folder = _folder(root, recipe, classes)
+    names = _names(folder)
+    if not names or not names[-1].endswith(recipe.fingerprint):
+        name = f"{len(names):06d}-{recipe.fingerprint}"
+        text = json.dumps(recipe.model_dump(mode="json"), indent=1, sort_keys=True)
+        storage.write_bytes(storage.join(folder, f"{name}.json"), text.encode())
+
+
+def newest(root: str, recipe: Recipe, classes: Sequence[str]) -> ArtifactRef | None:
+    """The artifact of the latest finished run of a recipe's configuration, on any data."""
+    for name in reversed(_names(_folder(root, recipe, classes))):
+        uri = storage.join(root, recipe.stage, name.rsplit("-", 1)[-1])
+        with contextlib.suppress(ArtifactError):  # it was never finished, or pruned
+            return artifacts.open_artifact(uri, recipe.stage)
+    return None
+
+
+def _folder(root: str, recipe: Recipe, classes: Sequence[str]) -> str:
+    """The classes count as configuration: a head for other classes is of no use."""
+    settings = {name: value for name, value in recipe.config.items() if name != "run"}
+    key = fingerprint_of([recipe.version, settings, list(classes)])
+    return storage.join(root, "training", "history", key)
+
+
+def _names(folder: str) -> list[str]:
+    found = storage.list_objects(folder)
+    return sorted(item.uri.rsplit("/", 1)[-1].removesuffix(".json") for item in found)
