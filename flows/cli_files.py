@@ -46,7 +46,7 @@ def segments(
     )
     for code, count in report.num_problems_by_code.items():
         first = next(problem for problem in report.problems if problem.code == code)
-        print(f"{code}: {count}, first: {first.message}", file=sys.stderr)
+        print(f"{code}: {count}, first: {first.file}: {first.message}", file=sys.stderr)
     print(
         f"{report.out}: {report.num_actions} action and {report.num_background} background "
         f"segments of {report.num_videos} videos, {len(report.classes)} classes"

@@ -296,6 +296,11 @@ class RuntimeConfig(Section):
     """How the work is done on this machine; never part of a fingerprint."""
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where models run.")
+    compile: bool = Field(
+        False,
+        description="Compile the encoder on a GPU with torch.compile: a minute for each worker, "
+        "for jobs of hours. Needs a C compiler; without one it runs uncompiled.",
+    )
     workers: PositiveInt | None = Field(
         None, description="Tasks of one stage at a time. Default: by the cores (one on a GPU)."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,11 @@ import pytest
 import torch
 from torch import nn
 
+from tsp_core.config import Precision
 from tsp_core.errors import ConfigError
-from tsp_core.model.inference import forward_features, prepare_for_inference
+from tsp_core.model import fusion, inference
+from tsp_core.model.fusion import FusedConv, fold_batch_norms
+from tsp_core.model.inference import PreparedEncoder, forward_features, prepare_for_inference
 from tsp_core.model.weights import open_encoder
 
 
@@ -63,12 +67,68 @@ def test_features_are_those_of_the_released_code(name: str, shared: Path) -> Non
     assert torch.cosine_similarity(coarse, expected, dim=0) >= 0.999
 
 
-def test_batch_norm_is_gone_and_temporal_convolutions_are_flat() -> None:
-    prepared = prepare_for_inference(trained_looking("r2plus1d_18"), device="cpu", precision="fp32")
-    modules = list(prepared.module.modules())
-    assert not any(isinstance(module, nn.BatchNorm3d) for module in modules)
-    kernels = {m.kernel_size for m in modules if isinstance(m, nn.Conv3d)}
-    assert kernels == {(1, 7, 7), (1, 3, 3), (1, 1, 1)}
+def layers(prepared: PreparedEncoder) -> list[nn.Module]:
+    assert isinstance(prepared.module, nn.Module)
+    return list(prepared.module.modules())
+
+
+@pytest.mark.parametrize("name", ["r2plus1d_tiny", "r2plus1d_18", "r3d_18"])
+def test_convolutions_do_the_work_of_the_layers_after_them(name: str) -> None:
+    encoder = trained_looking(name)
+    num_convolutions = sum(isinstance(module, nn.Conv3d) for module in encoder.modules())
+    modules = layers(prepare_for_inference(encoder, device="cpu", precision="fp32"))
+    assert not any(isinstance(m, nn.BatchNorm3d | nn.ReLU | nn.Conv3d) for m in modules)
+    assert sum(isinstance(module, FusedConv) for module in modules) == num_convolutions
+
+
+def test_without_fused_kernels_the_features_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = trained_looking("r2plus1d_tiny")
+    clips = torch.randn(3, 3, 8, 32, 32)
+    prepared = prepare_for_inference(encoder, device="cpu", precision="fp32")
+    assert fusion.has_fused_kernels(torch.float32)
+    fused = forward_features(prepared, clips)
+    monkeypatch.setattr(fusion, "has_fused_kernels", lambda dtype: False)
+    assert torch.allclose(forward_features(prepared, clips), fused, atol=1e-5)
+
+
+def test_the_work_is_cut_to_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = trained_looking("r2plus1d_tiny")
+    clips = torch.randn(7, 3, 8, 32, 32)
+    whole = forward_features(prepare_for_inference(encoder, device="cpu", precision="fp32"), clips)
+    largest = 16 * 8 * 32 * 32 * 4  # bytes of a clip's activations, 16 channels, at full resolution
+    monkeypatch.setattr(fusion, "_ACTIVATION_BYTES", 3 * largest + 1)
+    monkeypatch.setattr(fusion, "_ACTIVATION_BYTES_PER_THREAD", 0)
+    prepared = prepare_for_inference(encoder, device="cpu", precision="fp32")
+    parts = [module for module in layers(prepared) if isinstance(module, fusion.CacheSized)]
+    seen: list[list[int]] = [[] for _ in parts]
+    for part, sizes in zip(parts, seen, strict=True):
+        part.part.register_forward_pre_hook(lambda _, args, sizes=sizes: sizes.append(len(args[0])))
+    assert torch.allclose(forward_features(prepared, clips), whole, atol=1e-5)
+    assert seen == [[3, 3, 1], [3, 3, 1], [7], [7]]  # the second part's input is as large
+
+
+def test_overlapping_clips_are_not_written_to() -> None:
+    encoder = trained_looking("r2plus1d_tiny")
+    frames = torch.randn(11, 16, 16, 3)
+    steps = (frames.stride(0), *frames.stride())
+    clips = frames.as_strided((4, 8, 16, 16, 3), steps).permute(0, 4, 1, 2, 3)
+    before = frames.clone()
+    found = forward_features(prepare_for_inference(encoder, device="cpu", precision="fp32"), clips)
+    assert torch.equal(frames, before)
+    with torch.inference_mode():
+        assert torch.allclose(found, encoder(clips.contiguous()), atol=1e-5)
+
+
+def test_a_processor_without_bf16_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    capabilities = {"avx2": True, "avx512_bf16": False}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    encoder = trained_looking("r2plus1d_tiny")
+    prepare_for_inference(encoder, device="cpu", precision="fp32")
+    assert not caplog.messages
+    prepare_for_inference(encoder, device="cpu", precision="bf16")
+    assert "this processor lacks the instructions" in caplog.text
 
 
 @pytest.mark.parametrize(("batch", "length", "side"), [(1, 8, 16), (3, 5, 17), (1, 1, 16)])
@@ -83,3 +143,71 @@ def test_any_clip_shape_works(batch: int, length: int, side: int) -> None:
 def test_fp16_needs_a_gpu() -> None:
     with pytest.raises(ConfigError, match="precision: 'fp16' needs a GPU; use 'bf16' or 'fp32'"):
         prepare_for_inference(trained_looking("r2plus1d_tiny"), device="cpu", precision="fp16")
+
+
+class Compiler:
+    """Stands in for torch.compile: counts the shapes that it sees, or refuses."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.sizes: list[int] = []
+        self.error = error
+
+    def __call__(self, module: nn.Module, *, dynamic: bool) -> Callable[..., torch.Tensor]:
+        assert not dynamic
+
+        def run(clips: torch.Tensor) -> torch.Tensor:
+            self.sizes.append(len(clips))
+            if self.error is not None:
+                raise self.error
+            return module(clips)
+
+        return run
+
+
+def compiled_features(
+    monkeypatch: pytest.MonkeyPatch, compiler: Compiler, clips: torch.Tensor
+) -> list[torch.Tensor]:
+    """Features of 4, 2 and 4 clips by an encoder that is compiled as on a GPU."""
+    monkeypatch.setattr(torch, "compile", compiler)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "unused")
+    module = inference._Compiled(fold_batch_norms(trained_looking("r2plus1d_tiny")))
+    prepared = PreparedEncoder(module=module, device=torch.device("cpu"), dtype=torch.float32)
+    return [forward_features(prepared, clips[:count]) for count in (4, 2, 4)]
+
+
+def test_compiled_encoders_see_one_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    clips = torch.randn(4, 3, 8, 16, 16)
+    compiler = Compiler()
+    found = compiled_features(monkeypatch, compiler, clips)
+    assert compiler.sizes == [4, 4, 4]
+    with torch.inference_mode():
+        expected = trained_looking("r2plus1d_tiny")(clips)
+    for features, count in zip(found, (4, 2, 4), strict=True):
+        assert torch.allclose(features, expected[:count], atol=1e-5)
+
+
+def test_without_a_compiler_the_encoder_runs_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clips = torch.randn(4, 3, 8, 16, 16)
+    compiler = Compiler(RuntimeError("no C compiler"))
+    found = compiled_features(monkeypatch, compiler, clips)
+    assert [len(features) for features in found] == [4, 2, 4]
+    assert compiler.sizes == [4]
+    assert caplog.text.count("it runs uncompiled: no C compiler") == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_gpus_give_the_same_features(precision: Precision, compiled: bool) -> None:
+    encoder = trained_looking("r2plus1d_18")
+    clips = torch.randn(5, 3, 16, 112, 112)
+    with torch.inference_mode():
+        plain = encoder(clips)
+    prepared = prepare_for_inference(encoder, device="cuda", precision=precision, compiled=compiled)
+    found = torch.cat([forward_features(prepared, part).cpu() for part in clips.split(3)])
+    if precision == "fp32":
+        assert ((found - plain).norm(dim=1) / plain.norm(dim=1)).max() <= 1e-4
+    assert torch.cosine_similarity(found, plain).min() >= 0.999

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
@@ -20,7 +21,9 @@ from tsp_core.config import Config
 from tsp_core.config_io import load_config
 from tsp_core.demo import make_demo
 from tsp_core.demo.scene import CLASSES
-from tsp_core.model.checkpoint import save_checkpoint
+from tsp_core.evaluation.predict import Compute, Subset, predict_subset
+from tsp_core.features.gvf import GvfTable
+from tsp_core.model.checkpoint import load_checkpoint, save_checkpoint
 from tsp_core.model.checkpoint_info import CheckpointInfo
 from tsp_core.model.encoders import build_encoder
 from tsp_core.model.heads import Heads, TSPModel
@@ -225,7 +228,37 @@ def test_a_subset_without_clips_is_said_so(
     reports: dict[str, StageReport], config_file: Path
 ) -> None:
     report = _run_with(config_file, "evaluate.subset=testing")
-    assert "subset testing has no segment that holds a clip" in report.summary["notes"][0]
+    assert "subset testing has no segment to predict" in report.summary["notes"][0]
+
+
+def test_videos_whose_gvf_failed_are_left_out_and_said_so(
+    config: Config, inputs: Mapping[str, ArtifactRef]
+) -> None:
+    clips = read_table(inputs["index"].file("clips.parquet"), "clips")
+    subset = Subset(
+        name="validation",
+        videos=read_table(inputs["ingest"].file("videos.parquet"), "videos"),
+        clips=clips,
+        classes=CLASSES,
+        gvf=GvfTable(
+            source="test",
+            names=(),
+            values=np.zeros((0, 128), dtype=np.float32),
+            failed={str(name): "crashed" for name in clips["video"].unique().to_pylist()},
+        ),
+        clip=config.clip,
+        clips_per_segment=1,
+    )
+    found = predict_subset(
+        load_checkpoint(inputs["pretrain"].file("best.pth")),
+        subset,
+        precision="fp32",
+        compute=Compute(device="cpu", batch_size=4, workers=0, cache_dir=None),
+        progress=lambda done, total: None,
+    )
+    assert len(found.table) == 0
+    assert re.match(r"\d+ segments are left out: their videos failed", found.notes[0])
+    assert "no segment to predict" in found.notes[1]
 
 
 def test_planning_imports_neither_torch_nor_matplotlib() -> None:

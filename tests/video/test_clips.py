@@ -13,8 +13,10 @@ from tests.synthetic import VideoSpec, read_clip_numbers, read_numbers, write_vi
 from tsp_core.config import ClipConfig
 from tsp_core.errors import VideoError
 from tsp_core.video import clips as clips_module
-from tsp_core.video.clips import ClipReader, iter_clip_batches
+from tsp_core.video.clips import iter_clip_batches
+from tsp_core.video.frames import FrameFinder, FrameResizer
 from tsp_core.video.probe import VideoProbe, probe
+from tsp_core.video.reader import ClipReader
 from tsp_core.video.sampling import clip_grid
 
 CLIP = ClipConfig(length=4)
@@ -132,32 +134,77 @@ def test_threads_of_one_process_do_not_disturb_each_other(videos):
         assert result == clip_grid(videos[name][1].timeline, CLIP, 1).frame_indices.tolist()
 
 
-def test_a_read_goes_on_from_the_last_one_within_a_group_of_pictures(videos, monkeypatch):
+@pytest.fixture
+def decoded(monkeypatch) -> list[int]:
+    """The frames that decoders give, whether they are needed or not."""
+    indices: list[int] = []
+    index_of = FrameFinder.index_of
+    monkeypatch.setattr(
+        FrameFinder,
+        "index_of",
+        lambda self, frame: indices.append(index_of(self, frame)) or indices[-1],
+    )
+    return indices
+
+
+def test_a_read_goes_on_from_the_last_one_within_a_group_of_pictures(videos, decoded):
     path, found = videos["one_group.mp4"]
     assert found.keyframes.tolist() == [0]
-    decoded = []
-    index_of = clips_module.FrameFinder.index_of
-    monkeypatch.setattr(
-        clips_module.FrameFinder,
-        "index_of",
-        lambda self, frame: decoded.append(index_of(self, frame)) or decoded[-1],
-    )
     with reader_of(path, found) as reader:
         reader.read(np.array([10, 12]))
-        reader.read(np.array([13, 20]))
-        assert decoded == list(range(21))
-        reader.read(np.array([20, 21]))
-        assert decoded == [*range(21), *range(22)]
+        assert decoded[-1] == 12
+        for wanted in ([13, 20], [21, 22, 23]):
+            assert read_numbers(reader.read(np.array(wanted)).numpy()) == wanted
+        assert decoded == sorted(set(decoded))
+        reader.read(np.array([22, 23]))
+        assert decoded.count(0) == 2
+
+
+def test_frames_that_nothing_depends_on_are_not_decoded_when_no_clip_shows_them(videos, decoded):
+    path, found = videos["one_group.mp4"]
+    grid = clip_grid(found.timeline, CLIP, 2)
+    assert np.unique(grid.frame_indices).tolist() == list(range(0, 60, 2))
+    in_one_pass = torch.cat(
+        [batch.clips for batch in iter_clip_batches(path, found.timeline, 0, CLIP, grid, 8)]
+    )
+    assert set(range(0, 60, 2)) < set(decoded)
+    assert len(decoded) < 50
+    decoded.clear()
+    every_frame = ClipConfig(length=58, frame_rate=30)
+    (batch,) = iter_clip_batches(
+        path, found.timeline, 0, every_frame, clip_grid(found.timeline, every_frame, 58), 1
+    )
+    assert decoded == list(range(58))
+    for clip, frames in zip(in_one_pass, grid.frame_indices, strict=True):
+        assert torch.equal(clip, batch.clips[0][:, frames.clip(max=57)]) or frames[-1] > 57
+
+
+def test_a_decoder_that_is_upset_by_missing_frames_is_given_them_all(videos, monkeypatch):
+    path, found = videos["one_group.mp4"]
+    grid = clip_grid(found.timeline, CLIP, 2)
+    expected = list(iter_clip_batches(path, found.timeline, 0, CLIP, grid, 8))
+    decode_needed = clips_module.decode_needed
+
+    def upset(container, stream, finder, is_needed):
+        for frame in decode_needed(container, stream, finder, is_needed):
+            if is_needed is not None and finder.index_of(frame) > 30:
+                raise VideoError("corrupted", "a frame that was not there at ingest")
+            yield frame
+
+    monkeypatch.setattr(clips_module, "decode_needed", upset)
+    found_batches = list(iter_clip_batches(path, found.timeline, 0, CLIP, grid, 8))
+    for batch, other in zip(found_batches, expected, strict=True):
+        assert torch.equal(batch.clips, other.clips)
 
 
 def test_unneeded_frames_are_not_converted(videos, monkeypatch):
     path, found = videos["h264.mp4"]
     converted = []
-    convert = clips_module.FrameResizer.__call__
+    convert = FrameResizer.__call__
     monkeypatch.setattr(
-        clips_module.FrameResizer,
+        FrameResizer,
         "__call__",
-        lambda self, frame: converted.append(frame.pts) or convert(self, frame),
+        lambda self, frame, out: converted.append(frame.pts) or convert(self, frame, out),
     )
     for stride in (1, 4):
         converted.clear()
@@ -165,6 +212,18 @@ def test_unneeded_frames_are_not_converted(videos, monkeypatch):
         for _ in iter_clip_batches(path, found.timeline, 0, CLIP, grid, 3):
             pass
         assert len(converted) == len(np.unique(grid.frame_indices)) == len(set(converted))
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+def test_clips_that_overlap_share_their_frames(videos, stride):
+    path, found = videos["h264.mp4"]
+    grid = clip_grid(found.timeline, CLIP, stride)
+    for batch in iter_clip_batches(path, found.timeline, 0, CLIP, grid, 5):
+        num_bytes = batch.clips.untyped_storage().nbytes()
+        num_frames = stride * (len(batch.clips) - 1) + CLIP.length
+        assert num_bytes == num_frames * 112 * 112 * 3 * 4
+        if stride == CLIP.length:
+            assert batch.clips.is_contiguous(memory_format=torch.channels_last_3d)
 
 
 def test_few_frames_are_held_whatever_the_length(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from tsp_core.video.decode import PictureConverter, opened_video
 def pictures(path: Path, *, color="bt601", rotation_degrees=0) -> np.ndarray:
     convert = PictureConverter(color=color, rotation_degrees=rotation_degrees)
     with opened_video(path) as (container, stream):
-        return np.stack([convert(frame)[..., :3] for frame in container.decode(stream)])
+        return np.stack([convert(frame) for frame in container.decode(stream)])
 
 
 def colourful(width: int, height: int, pixel_format: str) -> av.VideoFrame:
@@ -73,13 +73,13 @@ def test_every_column_is_converted_at_every_width(width, pixel_format):
     # FFmpeg leaves columns unwritten at some widths when rows have little padding.
     frame = colourful(width, 48, pixel_format)
     convert = PictureConverter(color="bt601", rotation_degrees=0)
-    found = convert(frame)[..., :3].astype(int)
+    found = convert(frame).astype(int)
     wide = VideoReformatter().reformat(frame, format="rgb24", threads=1)
     plane = wide.planes[0]
     rows = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(-1, plane.line_size)
     expected = rows[:48, : 3 * width].reshape(48, width, 3).astype(int)
     assert np.array_equal(found, expected)
-    with_border = convert(frame)[:, -8:, :3].astype(int)
+    with_border = convert(frame)[:, -8:].astype(int)
     source = colourful(width, 48, "rgb24").to_ndarray(format="rgb24")[:, -8:].astype(int)
     assert np.abs(with_border - source).mean() < 12
 

@@ -7,10 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import torch
-from numpy.typing import NDArray
 
 from tsp_core import artifacts, storage
 from tsp_core.artifacts import ArtifactRef
@@ -24,7 +21,9 @@ from tsp_core.evaluation.sections.dataset import DatasetTables, dataset_figure, 
 from tsp_core.evaluation.sections.features import features_figure, features_section
 from tsp_core.evaluation.sections.heads import heads_figures, heads_section
 from tsp_core.evaluation.sections.training import training_section
+from tsp_core.features.extraction import resolve_device
 from tsp_core.features.gvf import read_gvf
+from tsp_core.model.checkpoint import LoadedCheckpoint, load_checkpoint
 from tsp_core.schemas import read_table
 
 METRICS_VERSION = 1
@@ -67,38 +66,46 @@ def evaluate(config: Config, inputs: Inputs, on_clips: Callable[[int, int], None
     manifest = json.loads(storage.read_bytes(inputs["export"].file("manifest.json")))
     predictions = _predict(config, inputs, tables, on_clips)
     scores = score_predictions(predictions.table, tables.classes)
-    metrics = {
-        "metrics_version": METRICS_VERSION,
-        "subset": config.evaluate.subset,
-        "clips_per_segment": config.evaluate.clips_per_segment,
-        "checkpoint": manifest["checkpoint"],
-        "heads": {head: score.as_json() for head, score in scores.items()},
-        "notes": list(predictions.notes),
-    }
-    sections = [
-        heads_section(scores, subset=config.evaluate.subset, notes=predictions.notes),
-        dataset_section(tables),
-        *_training(inputs.get("pretrain")),
-        features_section(manifest, _file_sizes(inputs["export"])),
-        configuration_section(
-            shown_configuration(config), {name: ref.fingerprint for name, ref in inputs.items()}
-        ),
-    ]
-    figures = (
-        *heads_figures(scores, config.evaluate.subset),
-        dataset_figure(tables.videos),
-        features_figure(manifest),
-    )
     return Evaluation(
         predictions=predictions.table,
         scores=scores,
         notes=predictions.notes,
-        metrics=metrics,
-        report=Report(
-            title=f"{config.name}: report",
-            figures=Figures(figures=figures),
-            sections=tuple(sections),
-        ),
+        metrics={
+            "metrics_version": METRICS_VERSION,
+            "subset": config.evaluate.subset,
+            "clips_per_segment": config.evaluate.clips_per_segment,
+            "checkpoint": manifest["checkpoint"],
+            "heads": {head: score.as_json() for head, score in scores.items()},
+            "notes": list(predictions.notes),
+        },
+        report=_report(config, inputs, tables, manifest, scores, predictions.notes),
+    )
+
+
+def _report(
+    config: Config,
+    inputs: Inputs,
+    tables: DatasetTables,
+    manifest: Mapping[str, Any],
+    scores: Mapping[str, HeadScore],
+    notes: tuple[str, ...],
+) -> Report:
+    subset = config.evaluate.subset
+    fingerprints = {name: artifact.fingerprint for name, artifact in inputs.items()}
+    figures = (
+        *heads_figures(scores, subset),
+        dataset_figure(tables.videos),
+        features_figure(manifest),
+    )
+    sections = (
+        heads_section(scores, subset=subset, notes=notes),
+        dataset_section(tables),
+        *_training(inputs.get("pretrain")),
+        features_section(manifest, _file_sizes(inputs["export"])),
+        configuration_section(shown_configuration(config), fingerprints),
+    )
+    return Report(
+        title=f"{config.name}: report", figures=Figures(figures=figures), sections=sections
     )
 
 
@@ -119,12 +126,18 @@ def _predict(
     tables: DatasetTables,
     on_clips: Callable[[int, int], None],
 ) -> Predictions:
+    checkpoint: LoadedCheckpoint | None
     if config.export.checkpoint is None:  # as pretraining validated it, so that the figures agree
-        spec, precision = inputs["pretrain"].file("best.pth"), config.pretrain.precision
+        best = inputs["pretrain"].file("best.pth")
+        checkpoint = load_checkpoint(best, cache_dir=config.runtime.cache_dir)
+        precision = config.pretrain.precision
     else:
-        spec, precision = config.export.checkpoint, config.export.precision
+        checkpoint = load_heads(
+            config.export.checkpoint, encoder=config.encoder, cache_dir=config.runtime.cache_dir
+        )
+        precision = config.export.precision
     compute = Compute(
-        device=_device(config),
+        device=str(resolve_device(config.runtime.device)),
         batch_size=config.evaluate.batch_size,
         workers=config.pretrain.workers or 0,
         cache_dir=config.runtime.cache_dir,
@@ -134,30 +147,13 @@ def _predict(
         videos=tables.videos,
         clips=tables.clips,
         classes=tables.classes,
-        gvf=_gvf(inputs.get("gvf")),
+        gvf=read_gvf(inputs["gvf"].file("gvf.parquet")) if "gvf" in inputs else None,
         clip=config.clip,
         clips_per_segment=config.evaluate.clips_per_segment,
     )
     return predict_subset(
-        load_heads(spec, encoder=config.encoder, cache_dir=compute.cache_dir),
-        subset,
-        precision=precision,
-        compute=compute,
-        progress=on_clips,
+        checkpoint, subset, precision=precision, compute=compute, progress=on_clips
     )
-
-
-def _device(config: Config) -> str:
-    if config.runtime.device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return config.runtime.device
-
-
-def _gvf(artifact: ArtifactRef | None) -> Mapping[str, NDArray[np.float32]] | None:
-    if artifact is None:
-        return None
-    table = read_gvf(artifact.file("gvf.parquet"))
-    return {name: table.lookup(name) for name in table.names}
 
 
 def _training(pretrain: ArtifactRef | None) -> list[Section]:

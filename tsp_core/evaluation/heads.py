@@ -99,7 +99,7 @@ def score_head(
     if len(truth) == 0:
         return None
     confusion = _confusion(truth, logits.argmax(axis=1), len(labels))
-    right, actual, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    right, actual = np.diag(confusion), confusion.sum(axis=1)
     recalls = right[actual > 0] / actual[actual > 0]
     return HeadScore(
         labels=tuple(labels),
@@ -108,17 +108,22 @@ def score_head(
         balanced_accuracy=float(recalls.mean()),
         chance=float(actual.max() / len(truth)),
         top_k_accuracy=_top_k(logits, truth),
-        classes=tuple(
-            ClassScore(
-                label=label,
-                num_clips=int(actual[index]),
-                num_predicted=int(predicted[index]),
-                recall=_share(right[index], actual[index]),
-                precision=_share(right[index], predicted[index]),
-            )
-            for index, label in enumerate(labels)
-        ),
+        classes=_class_scores(labels, confusion),
         confusion=confusion,
+    )
+
+
+def _class_scores(labels: Sequence[str], confusion: NDArray[np.int64]) -> tuple[ClassScore, ...]:
+    right, actual, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    return tuple(
+        ClassScore(
+            label=label,
+            num_clips=int(actual[index]),
+            num_predicted=int(predicted[index]),
+            recall=_share(right[index], actual[index]),
+            precision=_share(right[index], predicted[index]),
+        )
+        for index, label in enumerate(labels)
     )
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from tsp_core.config import ClipConfig, EncoderConfig, Precision
 from tsp_core.errors import WeightsError
+from tsp_core.features.gvf import GvfTable
 from tsp_core.model.checkpoint import LoadedCheckpoint, load_checkpoint
 from tsp_core.schemas import predictions_schema
 from tsp_core.training.validate import open_samples, predict_clips
@@ -26,7 +25,7 @@ class Subset:
         videos: Of the schema VIDEOS.
         clips: Of the schema CLIPS, every subset.
         classes: Action classes of the data set in index order.
-        gvf: Global video feature by video, float32 [F] each; None where none were made.
+        gvf: Global video features; None where none were made.
         clip: What a clip is.
         clips_per_segment: Clips per segment, evenly spaced.
     """
@@ -35,7 +34,7 @@ class Subset:
     videos: pa.Table
     clips: pa.Table
     classes: tuple[str, ...]
-    gvf: Mapping[str, NDArray[np.float32]] | None
+    gvf: GvfTable | None
     clip: ClipConfig
     clips_per_segment: int
 
@@ -73,7 +72,10 @@ class Predictions:
 def load_heads(
     spec: str, *, encoder: EncoderConfig, cache_dir: str | None
 ) -> LoadedCheckpoint | None:
-    """Load a checkpoint that an export was made with; None when it has no heads of TSP."""
+    """Load a checkpoint that an export was made with; None when it has no heads of TSP.
+
+    The export has loaded its encoder from the same file, so an error here means the heads.
+    """
     if spec == "kinetics" or spec.startswith("random:"):
         return None
     try:
@@ -81,7 +83,6 @@ def load_heads(
             spec, encoder=encoder.name, mirror=encoder.mirror, cache_dir=cache_dir
         )
     except WeightsError:
-        # the export has loaded the encoder from this file, so it is the heads that do not fit
         return None
 
 
@@ -102,18 +103,19 @@ def predict_subset(
         compute: How.
         progress: Called with the clips done and all.
     """
-    clips = subset.clips.filter((pc.field("subset") == subset.name) & (pc.field("status") == "ok"))
-    reason = _obstacle(checkpoint, subset, clips)
-    if reason or checkpoint is None:
+    clips, notes = _usable_clips(checkpoint, subset)
+    obstacle = _obstacle(checkpoint, subset, clips)
+    if obstacle or checkpoint is None:
         empty = predictions_schema(len(subset.classes)).with_metadata().empty_table()
-        return Predictions(table=empty, notes=(reason,))
+        return Predictions(table=empty, notes=(*notes, obstacle))
+    gvf = subset.gvf if checkpoint.model.use_gvf else None
     with open_samples(
         videos=subset.videos,
         clips=clips,
         heads=checkpoint.model.heads,
         clip=subset.clip,
         clips_per_segment=subset.clips_per_segment,
-        gvf=subset.gvf if checkpoint.model.use_gvf else None,
+        gvf=None if gvf is None else {name: gvf.lookup(name) for name in gvf.names},
         cache_dir=compute.cache_dir,
     ) as samples:
         table = predict_clips(
@@ -125,13 +127,28 @@ def predict_subset(
             workers=compute.workers,
             progress=progress,
         )
-    note = _class_mismatch(checkpoint, subset.classes)
-    notes = [note] if note else []
+    mismatch = _class_mismatch(checkpoint, subset.classes)
+    if mismatch:
+        notes.append(mismatch)
     if unread := _num_unread(table):
-        notes.append(f"{unread:,} clips could not be read and are left out.")
-    return Predictions(
-        table=_in_schema(table, len(subset.classes), keep_action=not note), notes=tuple(notes)
-    )
+        notes.append(f"{unread:,} clips are left out: they could not be read.")
+    table = _in_schema(table, len(subset.classes), keep_action=not mismatch)
+    return Predictions(table=table, notes=tuple(notes))
+
+
+def _usable_clips(
+    checkpoint: LoadedCheckpoint | None, subset: Subset
+) -> tuple[pa.Table, list[str]]:
+    """The segments to predict, and what was left out of those that hold a clip."""
+    clips = subset.clips.filter((pc.field("subset") == subset.name) & (pc.field("status") == "ok"))
+    failed = list(subset.gvf.failed) if subset.gvf is not None else []
+    if checkpoint is None or not checkpoint.model.use_gvf or not failed:
+        return clips, []
+    kept = clips.filter(~pc.field("video").isin(failed))
+    num_failed = len(clips) - len(kept)
+    if num_failed == 0:
+        return clips, []
+    return kept, [f"{num_failed:,} segments are left out: their videos failed in the stage gvf."]
 
 
 def _obstacle(checkpoint: LoadedCheckpoint | None, subset: Subset, clips: pa.Table) -> str:
@@ -143,8 +160,8 @@ def _obstacle(checkpoint: LoadedCheckpoint | None, subset: Subset, clips: pa.Tab
         )
     if len(clips) == 0:
         return (
-            f"The subset {subset.name} has no segment that holds a clip, so there are no head "
-            "accuracies; set evaluate.subset to an annotated subset."
+            f"The subset {subset.name} has no segment to predict, so there are no head accuracies; "
+            "set evaluate.subset to an annotated subset."
         )
     if checkpoint.model.use_gvf and subset.gvf is None:
         return (

@@ -5,50 +5,63 @@ Measured per clip against the default layout: fp32 within 1e-6 relative, bf16 wi
 
 - channels-last memory, in which the convolution kernels work without copies;
 - bf16 weights and activations where asked for (processors with AVX512-BF16 or AMX, GPUs);
-- batch normalisation folded into the convolution before it;
-- on the CPU, temporal (k,1,1) convolutions computed as 2-D ones over (time, pixels): the same
-  sums over the same memory, for which the fp32 kernels are three to four times as fast.
+- layers folded together and run on few clips at a time (`tsp_core.model.fusion`);
+- on a GPU, if asked for, compilation by `torch.compile`. On a CPU it gains nothing over the above
+  (docs/performance.md) and needs a C++ compiler.
 """
 
 from __future__ import annotations
 
 import copy
-import itertools
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tsp_core.config import Precision
 from tsp_core.errors import ConfigError
+from tsp_core.model.fusion import fold_batch_norms, fuse_for_cpu
 
 _DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
 }
+_cudnn_flags_lock = threading.Lock()
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedEncoder:
     """An encoder ready for `forward_features`, on its device, in its arithmetic."""
 
-    module: nn.Module
+    module: Callable[[torch.Tensor], Any]
     device: torch.device
     dtype: torch.dtype
 
 
 def prepare_for_inference(
-    encoder: nn.Module, *, device: torch.device | str, precision: Precision
+    encoder: nn.Module,
+    *,
+    device: torch.device | str,
+    precision: Precision,
+    compiled: bool = False,
 ) -> PreparedEncoder:
     """Copy an encoder into a form that is fast to run; the encoder itself stays as it is.
 
     Args:
-        encoder: Maps float clips [B, 3, L, H, W] to [B, F].
+        encoder: Maps float clips [B, 3, L, H, W] to [B, F] through its modules `stem`, `layer1`
+            to `layer4` and `fc`, as those of `tsp_core.model.encoders` do.
         device: Where it will run.
         precision: Arithmetic of weights and activations.
+        compiled: Compile it on a GPU, at the first batch; takes about a minute for each new shape.
 
     Raises:
         ConfigError: fp16 on a CPU, which computes it slowly or not at all.
@@ -56,12 +69,15 @@ def prepare_for_inference(
     device = torch.device(device)
     if precision == "fp16" and device.type == "cpu":
         raise ConfigError("precision: 'fp16' needs a GPU; use 'bf16' or 'fp32' on a CPU")
+    dtype = _DTYPES[precision]
     module = copy.deepcopy(encoder).eval().requires_grad_(False)
-    _fold_batch_norms(module)
-    module = module.to(device, _DTYPES[precision]).to(memory_format=torch.channels_last_3d)
     if device.type == "cpu":
-        _replace_temporal_convolutions(module)
-    return PreparedEncoder(module=module, device=device, dtype=_DTYPES[precision])
+        if precision == "bf16" and not _has_bf16_instructions():
+            _log.warning("bf16: this processor lacks the instructions; fp32 may well be faster")
+        return PreparedEncoder(module=_for_cpu(module, dtype), device=device, dtype=dtype)
+    module = fold_batch_norms(module).to(device, dtype).to(memory_format=torch.channels_last_3d)
+    run = _Compiled(module) if compiled else module
+    return PreparedEncoder(module=run, device=device, dtype=dtype)
 
 
 def forward_features(prepared: PreparedEncoder, clips: torch.Tensor) -> torch.Tensor:
@@ -74,74 +90,70 @@ def forward_features(prepared: PreparedEncoder, clips: torch.Tensor) -> torch.Te
     Returns:
         Features, float32 [B, F], on the encoder's device.
     """
-    # Deterministic kernels, and no TensorFloat-32: it would cost fp32 three digits on a GPU.
-    exact = torch.backends.cudnn.flags(
-        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-    )
-    with torch.inference_mode(), exact:
-        clips = clips.to(prepared.device, prepared.dtype, non_blocking=True)
-        features: torch.Tensor = prepared.module(
-            clips.contiguous(memory_format=torch.channels_last_3d)
-        )
+    with torch.inference_mode(), _exact_kernels(prepared.device):
+        clips = clips.to(prepared.device, non_blocking=True)
+        clips = clips.to(prepared.dtype, memory_format=torch.channels_last_3d)
+        features: torch.Tensor = prepared.module(clips)
         return features.float()
 
 
-class _TemporalConv(nn.Module):
-    """A (k,1,1) convolution of [B, C, L, H, W], as a 2-D one of [B, C, L, H*W]."""
+@contextmanager
+def _exact_kernels(device: torch.device) -> Iterator[None]:
+    """Deterministic kernels, and no TensorFloat-32, which would cost fp32 three digits on a GPU.
 
-    def __init__(self, conv: nn.Conv3d) -> None:
-        super().__init__()
-        weight = conv.weight.detach().squeeze(4)
-        self.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last))
-        self.bias = None if conv.bias is None else nn.Parameter(conv.bias.detach())
-        self.stride = (conv.stride[0], 1)
-        self.padding = (int(conv.padding[0]), 0)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        flat = F.conv2d(x.flatten(3), self.weight, self.bias, self.stride, self.padding)
-        unflat: torch.Tensor = flat.unflatten(3, x.shape[3:])
-        return unflat
-
-
-def _fold_batch_norms(module: nn.Module) -> None:
-    """Fold each batch normalisation of a `Sequential` into the convolution right before it."""
-    for child in module.children():
-        _fold_batch_norms(child)
-    if not isinstance(module, nn.Sequential):
+    The flags are the process's: one thread at a time sets them and queues its work.
+    """
+    if device.type == "cpu":
+        yield
         return
-    names = list(module._modules)
-    for before, name in itertools.pairwise(names):
-        owner, key = _last_layer(module, before)
-        conv, norm = owner._modules[key], module._modules[name]
-        if isinstance(conv, nn.Conv3d) and isinstance(norm, nn.BatchNorm3d):
-            owner._modules[key] = fuse_conv_bn_eval(conv, norm)
-            module._modules[name] = nn.Identity()
-
-
-def _last_layer(owner: nn.Sequential, key: str) -> tuple[nn.Sequential, str]:
-    """Follow nested `Sequential`s, such as a (2+1)D convolution, to their last layer."""
-    child = owner._modules[key]
-    while isinstance(child, nn.Sequential):
-        owner, key = child, list(child._modules)[-1]
-        child = owner._modules[key]
-    return owner, key
-
-
-def _replace_temporal_convolutions(module: nn.Module) -> None:
-    for name, child in module.named_children():
-        if isinstance(child, nn.Conv3d) and _is_temporal(child):
-            setattr(module, name, _TemporalConv(child))
-        else:
-            _replace_temporal_convolutions(child)
-
-
-def _is_temporal(conv: nn.Conv3d) -> bool:
-    return (
-        conv.kernel_size[1:] == (1, 1)
-        and conv.kernel_size[0] > 1
-        and conv.stride[1:] == (1, 1)
-        and isinstance(conv.padding, tuple)
-        and conv.padding[1:] == (0, 0)
-        and conv.dilation == (1, 1, 1)
-        and conv.groups == 1
+    flags = torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
     )
+    with _cudnn_flags_lock, flags:
+        yield
+
+
+def _for_cpu(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Rewrite an encoder's parts; the stem's output is the largest, so layer 1 goes with it."""
+    children: Any = module
+    module.stem = fuse_for_cpu(nn.Sequential(children.stem, children.layer1))
+    module.layer1 = nn.Identity()
+    for name in ("layer2", "layer3", "layer4"):
+        setattr(module, name, fuse_for_cpu(getattr(module, name)))
+    return module.to(dtype)  # only now: batch norms are folded in the weights' own precision
+
+
+def _has_bf16_instructions() -> bool:
+    """Whether the processor computes with bf16 itself; true where torch cannot tell."""
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    return not capabilities or any("bf16" in name and has for name, has in capabilities.items())
+
+
+class _Compiled:
+    """A module that is compiled when it is first run; it runs as it is where that fails.
+
+    Every batch size is compiled anew, so batches are filled up to the largest one that was seen.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        # Beside torch's downloads instead of in /tmp, so that it outlives a restart.
+        cache = Path(torch.hub.get_dir()).parent / "inductor"
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
+        self._module = module
+        self._compiled: Callable[..., Any] | None = torch.compile(module, dynamic=False)
+        self._batch_size = 0
+
+    def __call__(self, clips: torch.Tensor) -> Any:
+        if self._compiled is None:
+            return self._module(clips)
+        count = len(clips)
+        self._batch_size = max(self._batch_size, count)
+        missing = clips[:1].expand(self._batch_size - count, *clips.shape[1:])
+        try:
+            return self._compiled(torch.cat([clips, missing]) if len(missing) else clips)[:count]
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, OSError) as error:
+            _log.warning("compiling the encoder fails, it runs uncompiled: %s", error)
+            self._compiled = None
+            return self._module(clips)

@@ -34,8 +34,6 @@ _FORMATS = (
 )
 """Containers that are opened: no playlists (they name other files), pictures or terminal text."""
 
-_VECTOR_PIXELS = 8
-
 
 @contextmanager
 def opened_video(path: Path, *, threads: int = 1) -> Iterator[tuple[InputContainer, VideoStream]]:
@@ -82,7 +80,7 @@ def frame_pts(frame: VideoFrame) -> int:
 
 
 class PictureConverter:
-    """Converts the frames of one stream to upright RGB pictures, keeping its scalers.
+    """Converts the frames of one stream to upright RGB pictures, keeping its scaler.
 
     Args:
         color: "bt601" converts as the published weights saw it, "tags" as the file says.
@@ -92,31 +90,23 @@ class PictureConverter:
     def __init__(self, *, color: Literal["bt601", "tags"], rotation_degrees: int) -> None:
         self._color = color
         self._quarter_turns = rotation_degrees // 90
-        # One scaler per pixel format: changing a scaler's format costs more than the conversion.
-        self._scalers = {name: VideoReformatter() for name in ("rgb0", "rgb24")}
+        self._scaler = VideoReformatter()
 
     def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """Return uint8 [H, W, 4], contiguous: red, green, blue and an unused byte."""
-        picture = self._convert(frame, "rgb0", channels=4)
-        # FFmpeg leaves the last columns of "rgb0" unwritten where a row's padding is shorter than
-        # its vector step; rows of "rgb24" are padded enough.
-        tail = frame.width % _VECTOR_PIXELS
-        if tail:
-            picture[:, -tail:, :3] = self._convert(frame, "rgb24", channels=3)[:, -tail:]
-        if self._quarter_turns:
-            picture = np.rot90(picture, self._quarter_turns)
-        return np.ascontiguousarray(picture)
+        """Return uint8 [H, W, 3]; rows may be padded, pixels of a row are contiguous.
 
-    def _convert(self, frame: VideoFrame, pixel_format: str, *, channels: int) -> NDArray[np.uint8]:
-        """The pixels [H, W, channels] without the padding of the rows, as a view."""
+        Raises:
+            VideoError: unreadable: FFmpeg cannot convert pictures of this format.
+        """
         colorspace = color_range = None
         if self._color == "bt601":
             colorspace = Colorspace.ITU601
             color_range = _released_range(frame.format.name)
         try:
-            converted = self._scalers[pixel_format].reformat(
+            # Not to 32-bit RGB, of which FFmpeg leaves columns unwritten at some widths.
+            converted = self._scaler.reformat(
                 frame,
-                format=pixel_format,
+                format="rgb24",
                 src_colorspace=colorspace,
                 src_color_range=color_range,
                 threads=1,
@@ -128,8 +118,10 @@ class PictureConverter:
             ) from None
         plane = converted.planes[0]
         rows = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(-1, plane.line_size)
-        pixels = rows[: frame.height, : frame.width * channels]
-        return pixels.reshape(frame.height, frame.width, channels)
+        pixels = rows[: frame.height, : frame.width * 3].reshape(frame.height, frame.width, 3)
+        if self._quarter_turns:
+            return np.ascontiguousarray(np.rot90(pixels, self._quarter_turns))
+        return pixels
 
 
 def _released_range(pixel_format: str) -> ColorRange:

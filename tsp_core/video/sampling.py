@@ -136,18 +136,29 @@ def clip_frames(
     return frames.reshape(clip.length)
 
 
+def sampled_frames(timeline: FrameTimeline, clip: ClipConfig) -> NDArray[np.int64]:
+    """Return the frames of a whole video at the clips' frame rate, int64 [num_samples].
+
+    Sample i is shown at i / frame_rate; a video shorter than one sample gives its first frame.
+    """
+    if timeline.is_variable:
+        total = _num_samples(timeline, clip)
+        times = np.arange(max(total, 1)) / clip.frame_rate
+        return _frames_shown(timeline, times * float(1 / timeline.time_base) + _TICK_TOLERANCE)
+    fps = float(timeline.frame_rate)
+    step = fps / clip.frame_rate
+    if step.is_integer():
+        return np.arange(timeline.num_frames, dtype=np.int64)[:: int(step)]
+    total = int(timeline.num_frames * (clip.frame_rate / fps))
+    return _resampled(max(total, 1), step)
+
+
 def _constant_rate_starts(
     timeline: FrameTimeline, clip: ClipConfig, stride: int
 ) -> NDArray[np.float64]:
     """Start times in seconds as the released code's `EvalVideoDataset` computes them."""
-    fps = float(timeline.frame_rate)
-    step = fps / clip.frame_rate
-    if step.is_integer():
-        sampled = np.arange(timeline.num_frames, dtype=np.int64)[:: int(step)]
-    else:
-        total = int(timeline.num_frames * (clip.frame_rate / fps))
-        sampled = _resampled(total, step)
-    starts = sampled[: max(len(sampled) - clip.length + 1, 0) : stride] / fps
+    sampled = sampled_frames(timeline, clip)
+    starts = sampled[: max(len(sampled) - clip.length + 1, 0) : stride] / float(timeline.frame_rate)
     return np.asarray(starts, dtype=np.float64)
 
 
@@ -155,10 +166,14 @@ def _variable_rate_starts(
     timeline: FrameTimeline, clip: ClipConfig, stride: int
 ) -> NDArray[np.float64]:
     """Multiples of stride / frame_rate at which a whole clip fits into the duration."""
-    rate = Fraction(str(clip.frame_rate))
-    total = int(timeline.num_frames / timeline.frame_rate * rate)
+    total = _num_samples(timeline, clip)
     starts = np.arange(0, max(total - clip.length + 1, 0), stride) / clip.frame_rate
     return np.asarray(starts, dtype=np.float64)
+
+
+def _num_samples(timeline: FrameTimeline, clip: ClipConfig) -> int:
+    """How many whole periods of the clips' frame rate fit into the duration."""
+    return int(timeline.num_frames / timeline.frame_rate * Fraction(str(clip.frame_rate)))
 
 
 def _frames_at(

@@ -8,8 +8,6 @@ rows and two columns of the picture, whose places and weights are computed once 
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -66,12 +64,14 @@ class BilinearResize:
     """Bilinear resizing of pictures of one size to a window of the resized picture.
 
     Equal to `interpolate(..., mode="bilinear", align_corners=False)` followed by a crop, to
-    rounding (1e-6 on a scale of 0 to 1). Buffers are reused: one object serves one thread.
+    rounding (1e-6 on a scale of 0 to 1). Rows are blended first, whole at a time, then columns.
+    Buffers are reused: one object serves one thread.
 
     Args:
         source: Height and width of the pictures in pixels.
         target: Height and width of the resized picture.
         window: Top, left, height and width of the part that is computed; all of it by default.
+        normalise: Whether to give normalised values instead of levels from 0 to 255.
     """
 
     def __init__(
@@ -80,51 +80,50 @@ class BilinearResize:
         source: tuple[int, int],
         target: tuple[int, int],
         window: tuple[int, int, int, int] | None = None,
+        normalise: bool = False,
     ) -> None:
         top, left, height, width = window or (0, 0, *target)
         rows, row_weights = _taps(source[0], target[0], top, height)
         columns, column_weights = _taps(source[1], target[1], left, width)
-        # Taps in the order left/right of the upper rows and of the lower rows: [2, 2, h, w].
-        self._places = (rows[None, :, :, None] * source[1] + columns[:, None, None, :]).reshape(-1)
-        self._row_weights = row_weights[:, None]
-        self._column_weights = np.repeat(column_weights, 4)
-        self._pixels = np.empty(4 * height * width, dtype=np.uint32)
-        self._taps = np.empty((2, 2, height, 4 * width), dtype=np.float32)
-        self._shape = (height, width, 4)
+        self._rows = rows.reshape(-1)  # all upper ones, then all lower ones
+        first, end = int(columns.min()), int(columns.max()) + 1
+        self._span = slice(3 * first, 3 * end)
+        taps = 3 * (columns[..., None] - first) + np.arange(3)  # [2, w, 3]: left and right
+        self._left_values, self._right_values = taps.reshape(2, -1)
+        num_values = 3 * (end - first)
+        self._row_weights = np.repeat(row_weights[:, None], num_values, axis=1)
+        scale, shift = (_SCALE, _SHIFT) if normalise else (np.ones_like(_SCALE), 0 * _SHIFT)
+        self._left_weights = ((1 - column_weights)[:, None] * scale).reshape(-1)
+        self._right_weights = (column_weights[:, None] * scale).reshape(-1)
+        self._shift = np.tile(shift, width)
+        self._lines = np.empty((2, height, num_values), dtype=np.float32)
+        self._taps = np.empty((2, height, 3 * width), dtype=np.float32)
 
-    def __call__(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def __call__(self, picture: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
         """Resize one picture.
 
         Args:
-            picture: uint8 [H, W, 4], contiguous: red, green, blue and an unused byte.
-
-        Returns:
-            float32 [h, w, 4] in [0, 255]; a view of a buffer that the next call overwrites.
+            picture: uint8 [H, W, 3]; rows may be padded.
+            out: float32 [h, w, 3], contiguous, to write to.
         """
-        pixels = picture.reshape(-1).view(np.uint32)
-        np.take(pixels, self._places, out=self._pixels, mode="clip")
-        np.copyto(self._taps, self._pixels.view(np.uint8).reshape(self._taps.shape))
-        left, right = self._taps
-        right -= left
-        right *= self._column_weights
-        left += right
-        upper, lower = left
+        upper, lower = self._lines
+        values = picture.reshape(len(picture), -1)[:, self._span][self._rows]
+        np.copyto(self._lines, values.reshape(self._lines.shape))
         lower -= upper
         lower *= self._row_weights
         upper += lower
-        return cast(NDArray[np.float32], upper.reshape(self._shape))
-
-
-def normalised(resized: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Normalise a resized picture: float32 [h, w, 4] in [0, 255] to float32 [3, h, w]."""
-    result = np.multiply(resized[..., :3].transpose(2, 0, 1), _SCALE[:, None, None], order="C")
-    result -= _SHIFT[:, None, None]
-    return result
+        left, right = self._taps
+        np.take(upper, self._left_values, axis=1, out=left, mode="wrap")
+        np.take(upper, self._right_values, axis=1, out=right, mode="wrap")
+        left *= self._left_weights
+        right *= self._right_weights
+        left += right
+        np.subtract(left, self._shift, out=out.reshape(left.shape))
 
 
 def rounded(resized: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Round a resized picture to bytes: float32 [h, w, 4] in [0, 255] to uint8 [h, w, 3]."""
-    return (resized[..., :3] + np.float32(0.5)).astype(np.uint8)
+    """Round a resized picture to bytes: float32 [h, w, 3] in [0, 255] to uint8 [h, w, 3]."""
+    return (resized + np.float32(0.5)).astype(np.uint8)
 
 
 def _taps(

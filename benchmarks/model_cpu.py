@@ -1,0 +1,157 @@
+"""Clips per second through R(2+1)D-18 on the CPU against the plain fp32 network, per core.
+
+Prints how far the features are from the plain network's, and how much of what a large matrix
+product reaches in the same run the convolutions reach. With --compiled also what `torch.compile`
+makes of the network. `python -m benchmarks.model_cpu [--quick] [--batch N] [--compiled]`
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torchvision
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import measure
+from benchmarks.measure import Rates, Row
+from tsp_core.model.inference import forward_features, prepare_for_inference
+
+TARGETS = {"fp32": 2.0, "bf16": 5.0}
+"""Times the plain network's rate."""
+CEILING_TARGET = 0.7
+_MATRIX_SIZE = 4096
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def run(quick: bool, batch: int | None = None, compiled: bool = False) -> list[Row]:
+    """Measure with one thread: with more, threads that wait for each other count as busy."""
+    torch.set_num_threads(1)
+    batch = batch or (4 if quick else 8)
+    plain = _plain_network()
+    clips = torch.randn(batch, 3, 16, 112, 112, generator=torch.Generator().manual_seed(0))
+    works = {"plain": partial(_count, plain, clips)}
+    rows = []
+    for precision in ("fp32", "bf16"):
+        prepared = prepare_for_inference(plain, device="cpu", precision=precision)
+        works[precision] = partial(_count, partial(forward_features, prepared), clips)
+        works[f"matrix {precision}"] = partial(_matrix_product, *_matrices(_DTYPES[precision]))
+        rows += _accuracy_rows(plain, partial(forward_features, prepared), clips, precision)
+    if compiled:
+        for precision, dtype in _DTYPES.items():
+            works[f"compiled {precision}"], row = _compiled(plain, clips, precision, dtype)
+            rows.append(row)
+    for work in works.values():
+        work()
+    rates = measure.side_by_side(works, rounds=2 if quick else 5)
+    flops = _flops_per_clip(plain)
+    for precision, target in TARGETS.items():
+        rows += _speed_rows(rates, precision, flops, f">= {target:g}x", batch)
+    for name in works:
+        if name.startswith("compiled"):
+            rows.append(measure.rate_row(f"R(2+1)D-18, {name}", rates[name], rates["plain"]))
+    return rows
+
+
+def _plain_network() -> nn.Module:
+    torch.manual_seed(0)
+    network = torchvision.models.video.r2plus1d_18(weights=None).eval()
+    network.fc = nn.Identity()
+    return network
+
+
+def _count(network: Callable[[torch.Tensor], torch.Tensor], clips: torch.Tensor) -> int:
+    with torch.inference_mode():
+        network(clips)
+    return len(clips)
+
+
+def _matrices(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    return (
+        torch.randn(_MATRIX_SIZE, _MATRIX_SIZE, dtype=dtype),
+        torch.randn(_MATRIX_SIZE, _MATRIX_SIZE, dtype=dtype),
+    )
+
+
+def _matrix_product(a: torch.Tensor, b: torch.Tensor) -> int:
+    torch.mm(a, b)
+    return 2 * _MATRIX_SIZE**3  # floating-point operations
+
+
+def _flops_per_clip(network: nn.Module) -> int:
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        network(torch.zeros(1, 3, 16, 112, 112))
+    return int(counter.get_total_flops())
+
+
+def _accuracy_rows(
+    plain: nn.Module,
+    ours: Callable[[torch.Tensor], torch.Tensor],
+    clips: torch.Tensor,
+    precision: str,
+) -> list[Row]:
+    """The largest difference over some clips."""
+    clips = clips[:2]
+    with torch.inference_mode():
+        expected, found = plain(clips), ours(clips)
+    error = float(((found - expected).norm(dim=1) / expected.norm(dim=1)).max())
+    cosine = float(torch.cosine_similarity(found.double(), expected.double()).min())
+    if precision == "fp32":
+        name = "R(2+1)D-18, fp32: relative error of features"
+        return [measure.row(name, error, unit="", target="<= 1e-4")]
+    name = "R(2+1)D-18, bf16: 1 - cosine of features"
+    return [measure.row(name, 1 - cosine, unit="", target="<= 1e-3")]
+
+
+def _speed_rows(
+    rates: dict[str, Rates], precision: str, flops: int, target: str, batch: int
+) -> list[Row]:
+    ours, ceiling = rates[precision], rates[f"matrix {precision}"]
+    share = measure.ratio(ours, ceiling) * flops
+    notes = f"batches of {batch}, 1 thread"
+    name = f"R(2+1)D-18, {precision}"
+    return [
+        measure.rate_row(name, ours, rates["plain"], target=target, notes=notes),
+        measure.row(
+            f"{name}: share of a matrix product's rate",
+            share,
+            unit="",
+            target=f">= {CEILING_TARGET}" if precision == "bf16" else "",
+            notes=f"{ours.per_core * flops / 1e9:.0f} of {ceiling.per_core / 1e9:.0f} GFLOP/s; "
+            "counts products with padding, which the kernels skip",
+        ),
+    ]
+
+
+def _compiled(
+    plain: nn.Module, clips: torch.Tensor, precision: str, dtype: torch.dtype
+) -> tuple[Callable[[], int], Row]:
+    """The network in channels-last memory, compiled for the CPU with its weights packed."""
+    import torch._inductor.config
+
+    torch._inductor.config.freezing = True
+    network = copy.deepcopy(plain).to(dtype).to(memory_format=torch.channels_last_3d)
+    network = network.requires_grad_(False)
+    clips = clips.to(dtype, memory_format=torch.channels_last_3d)
+    compiled = torch.compile(network)
+
+    def work() -> int:
+        with torch.no_grad():
+            compiled(clips)
+        return len(clips)
+
+    start = time.perf_counter()
+    work()
+    seconds = time.perf_counter() - start
+    return work, measure.row(f"R(2+1)D-18, compiling for {precision}", seconds, unit="s")
+
+
+if __name__ == "__main__":
+    _options = measure.arguments(
+        __doc__, batch={"type": int, "default": None}, compiled={"action": "store_true"}
+    )
+    measure.report(run(_options.quick, _options.batch, _options.compiled), _options.json)
