@@ -34,7 +34,7 @@ def run(quick: bool, batch: int | None = None, compiled: bool = False) -> list[R
     batch = batch or (4 if quick else 8)
     plain = _plain_network()
     clips = torch.randn(batch, 3, 16, 112, 112, generator=torch.Generator().manual_seed(0))
-    works = {"plain": partial(_count, plain, clips)}
+    works: dict[str, Callable[[], int]] = {"plain": partial(_count, plain, clips)}
     rows = []
     for precision in ("fp32", "bf16"):
         prepared = prepare_for_inference(plain, device="cpu", precision=precision)
@@ -59,7 +59,7 @@ def run(quick: bool, batch: int | None = None, compiled: bool = False) -> list[R
 
 def _plain_network() -> nn.Module:
     torch.manual_seed(0)
-    network = torchvision.models.video.r2plus1d_18(weights=None).eval()
+    network: nn.Module = torchvision.models.video.r2plus1d_18(weights=None).eval()
     network.fc = nn.Identity()
     return network
 
