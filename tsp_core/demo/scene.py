@@ -9,7 +9,6 @@ wanders or darts, at the speeds that it has in actions.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -248,8 +247,8 @@ def _draw_sprite(picture: NDArray[np.float32], look: Look, pose: Pose) -> None:
     along, across = look.sprite_texture
     stripes = np.sin(along * (u * cosine - v * sine)) * np.sin(across * (u * sine + v * cosine))
     share = (0.5 + 0.5 * stripes)[..., None]
-    colors: Any = look.sprite_colors
-    texture = colors[0] * (1 - 0.5 * share) + colors[1] * 0.5 * share
+    bright, dark = look.sprite_colors
+    texture = bright * (1 - 0.5 * share) + dark * 0.5 * share
     cover = np.clip((1 - np.sqrt(u * u + v * v)) * radius / 2, 0, 1)[..., None]  # soft rim
     area = picture[y0:y1, x0:x1]
     area += cover * (texture - area)
