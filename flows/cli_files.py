@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from flows.options import JsonOption, QuietOption, complete_checkpoint
 from tsp_core.config import EncoderName, FeatureFormat, Precision
 from tsp_core.errors import VideoError
 
@@ -31,8 +32,10 @@ def segments(
     min_background_clips: Annotated[
         float, typer.Option(help="Shortest background, in clips of 16/15 s (THUMOS14: 1).")
     ] = 5.0,
+    as_json: JsonOption = False,
 ) -> None:
     """Write the training ground truth: action and background segments of every video."""
+    from flows.documents import print_json
     from tsp_core.annotations.groundtruth import write_ground_truth
 
     report = write_ground_truth(
@@ -47,6 +50,18 @@ def segments(
     for code, count in report.num_problems_by_code.items():
         first = next(problem for problem in report.problems if problem.code == code)
         print(f"{code}: {count}, first: {first.file}: {first.message}", file=sys.stderr)
+    if as_json:
+        print_json(
+            {
+                "out": report.out,
+                "num_videos": report.num_videos,
+                "num_actions": report.num_actions,
+                "num_background": report.num_background,
+                "classes": report.classes,
+                "problems": report.num_problems_by_code,
+            }
+        )
+        return
     print(
         f"{report.out}: {report.num_actions} action and {report.num_background} background "
         f"segments of {report.num_videos} videos, {len(report.classes)} classes"
@@ -58,7 +73,8 @@ def features(
     checkpoint: Annotated[
         str,
         typer.Option(
-            help="Path or URI of a checkpoint, name of a released one, 'kinetics', 'random:SEED'."
+            help="Path or URI of a checkpoint, name of a released one, 'kinetics', 'random:SEED'.",
+            autocompletion=complete_checkpoint,
         ),
     ],
     out: Annotated[str, typer.Option(help="Folder or URI prefix to write to.")],
@@ -73,8 +89,11 @@ def features(
     mirror: Annotated[
         str | None, typer.Option(help="Folder or URI prefix with published weight files.")
     ] = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Compute the features of any videos; no dataset, configuration or flow is needed."""
+    from flows.documents import print_json
     from tsp_core.config_io import parse_config
     from tsp_core.features.quick import extract_files
 
@@ -89,14 +108,28 @@ def features(
         precision=precision,
         format=format,
         mirror=mirror,
-        progress=lambda done, total, name: print(f"{done}/{total} {name}", file=sys.stderr),
+        progress=None if quiet else _print_progress,
     )
     for name, why in report.quarantined.items():
         print(f"left out: {name}: {why.code}: {why.reason}", file=sys.stderr)
     if not report.videos:
         raise VideoError("unreadable", f"none of the {len(videos)} videos could be used")
     size = report.source.feature_size
+    if as_json:
+        print_json(
+            {
+                "out": report.out,
+                "feature_size": size,
+                "num_rows": report.videos,
+                "quarantined": {name: vars(why) for name, why in report.quarantined.items()},
+            }
+        )
+        return
     print(f"{report.out}: {sum(report.videos.values())} x {size} of {len(report.videos)} videos")
+
+
+def _print_progress(done: int, total: int, name: str) -> None:
+    print(f"{done}/{total} {name}", file=sys.stderr)
 
 
 def register(app: typer.Typer) -> None:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from tsp_core import storage
 from tsp_core.config import Config
-from tsp_core.errors import ConfigError, StorageError
+from tsp_core.errors import ConfigError, ObjectNotFoundError, StorageError
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
@@ -86,6 +86,10 @@ def parse_config(values: Mapping[str, Any], *, source: str) -> Config:
 def _read_yaml(uri: str) -> dict[str, Any]:
     try:
         text = storage.read_bytes(uri).decode("utf-8")
+    except ObjectNotFoundError:
+        raise ConfigError(
+            f"{uri}: cannot read the configuration: no such file or object{_similar_file(uri)}"
+        ) from None
     except StorageError as error:
         raise ConfigError(f"{uri}: cannot read the configuration: {error}") from None
     except UnicodeDecodeError as error:
@@ -104,6 +108,16 @@ def _read_yaml(uri: str) -> dict[str, Any]:
             f"got {type(values).__name__}"
         )
     return values
+
+
+def _similar_file(uri: str) -> str:
+    """Suggest a YAML file of the same folder whose name is close."""
+    if not storage.is_local(uri):
+        return ""
+    path = storage.local_path(uri)
+    names = [file.name for file in path.parent.glob("*.y*ml")]
+    close = difflib.get_close_matches(path.name, names, n=1)
+    return f"; did you mean {str(path.with_name(close[0]))!r}?" if close else ""
 
 
 def _expand_variables(text: str, source: str) -> str:
