@@ -3,70 +3,66 @@
 Every field has a default and says its unit and the reason for the default. Fields flagged
 `RUNTIME` say how the work is done (workers, batch sizes of inference, paths of caches), not what
 comes out; they take no part in fingerprints. `tsp_core.config_io` reads the YAML file.
+
+All names of the configuration are imported from here; the sections about clips, videos and
+annotations are written in `tsp_core.config_data`, what they are built from in
+`tsp_core.config_base`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints
 
-RUNTIME: dict[str, Any] = {"runtime": True}
-"""Marks a field that cannot change any artifact's content."""
+from tsp_core.config_base import (
+    RUNTIME,
+    URI,
+    Fraction01,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    Section,
+    recipe_fields,
+)
+from tsp_core.config_data import AnnotateConfig, ClipConfig, IndexConfig, IngestConfig
 
-URI: dict[str, Any] = {"uri": True}
-"""Marks a field that holds a path or URI; relative ones are taken from the file's folder."""
+__all__ = [
+    "RUNTIME",
+    "STAGE_NAMES",
+    "URI",
+    "AnnotateConfig",
+    "ClipConfig",
+    "Config",
+    "EncoderConfig",
+    "EncoderName",
+    "EvaluateConfig",
+    "ExportConfig",
+    "FeatureFormat",
+    "Fraction01",
+    "GvfConfig",
+    "IndexConfig",
+    "IngestConfig",
+    "Name",
+    "NonNegativeFloat",
+    "PositiveFloat",
+    "PositiveInt",
+    "Precision",
+    "PretrainConfig",
+    "RuntimeConfig",
+    "Section",
+    "StageName",
+    "recipe_fields",
+]
 
 EncoderName = Literal["r2plus1d_34", "r2plus1d_18", "r3d_18", "mc3_18", "r2plus1d_tiny"]
 FeatureFormat = Literal["h5", "npy", "pkl", "parquet"]
 Precision = Literal["fp32", "bf16", "fp16"]
+
 StageName = Literal["ingest", "annotate", "index", "gvf", "pretrain", "export", "evaluate"]
 STAGE_NAMES: tuple[StageName, ...] = get_args(StageName)
 
-PositiveInt = Annotated[int, Field(ge=1)]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Fraction01 = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
-
-
-class Section(BaseModel):
-    """Base of all configuration models: frozen, and unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-
-class ClipConfig(Section):
-    """What one clip is (paper, section 4.1: 16 frames at 15 fps, 112x112 pixels)."""
-
-    length: PositiveInt = Field(16, description="Frames per clip.")
-    frame_rate: PositiveFloat = Field(
-        15.0, description="Frames per second at which videos are sampled, whatever their own rate."
-    )
-    resize_height: PositiveInt = Field(128, description="Pixels; frames are resized to this first.")
-    resize_width: PositiveInt = Field(171, description="Pixels; frames are resized to this first.")
-    crop_size: PositiveInt = Field(
-        112, description="Pixels; side of the square crop: random in training, central elsewhere."
-    )
-    color: Literal["bt601", "tags"] = Field(
-        "bt601",
-        description="YUV to RGB conversion: 'bt601' as every published weight saw it, whatever the "
-        "file's tags say; 'tags' honours the file's own colour tags.",
-    )
-
-    @property
-    def seconds(self) -> float:
-        """Extent of one clip in seconds: `length / frame_rate`."""
-        return self.length / self.frame_rate
-
-    @model_validator(mode="after")
-    def _crop_fits(self) -> ClipConfig:
-        if self.crop_size > min(self.resize_height, self.resize_width):
-            raise ValueError(
-                f"crop_size {self.crop_size} exceeds the resized frame "
-                f"{self.resize_height}x{self.resize_width}; lower crop_size or raise resize_*"
-            )
-        return self
 
 
 class EncoderConfig(Section):
@@ -88,85 +84,6 @@ class EncoderConfig(Section):
         description="Folder or URI prefix that holds the published weight files under their "
         "published names, for machines without internet access.",
         json_schema_extra={**URI, **RUNTIME},
-    )
-
-
-class IngestConfig(Section):
-    """Where the videos are, and when one is refused."""
-
-    videos: str | tuple[str, ...] | None = Field(
-        None,
-        description="A folder, a glob, a list of URIs, or a .csv or .parquet list with the column "
-        "'uri' (optional columns: 'video' for its name, 'sha256' for its checksum).",
-        json_schema_extra=URI,
-    )
-    extensions: tuple[str, ...] = Field(
-        ("mp4", "mkv", "avi", "mov", "webm", "m4v", "mpg", "mpeg", "ts", "flv", "wmv", "3gp"),
-        description="File endings taken from a folder.",
-    )
-    names: Literal["stem", "path"] = Field(
-        "stem",
-        description="A video's name: the file name without its ending, or the path below the "
-        "folder with '/' as '__' (for datasets that use one file name in several folders).",
-    )
-    truncated: Literal["quarantine", "keep"] = Field(
-        "quarantine",
-        description="What to do with a video whose decoding stops early: refuse it, or keep the "
-        "frames before the damage.",
-    )
-    max_bad_fraction: Fraction01 = Field(
-        0.1,
-        description="The run fails when more than this fraction of the videos is quarantined.",
-        json_schema_extra=RUNTIME,
-    )
-    shard_size: PositiveInt = Field(32, description="Videos per task.", json_schema_extra=RUNTIME)
-
-
-class AnnotateConfig(Section):
-    """The temporal annotations and how background segments are cut out between them."""
-
-    annotations: str | dict[str, str] | None = Field(
-        None,
-        description="The annotation file or folder; for formats that hold one subset per file, a "
-        "mapping from subset to file.",
-        json_schema_extra=URI,
-    )
-    format: Literal["activitynet", "thumos14", "csv", "tsp-csv"] = Field(
-        "activitynet", description="Layout of the annotations."
-    )
-    classes: tuple[str, ...] | None = Field(
-        None,
-        description="The action classes in index order; an unknown label is then an error. "
-        "Default: the labels found, sorted.",
-    )
-    video_prefix: str | None = Field(
-        None,
-        description="What file names have in front of the annotated name ('v_' in ActivityNet). "
-        "Default: tried without, then with 'v_'.",
-    )
-    official_background: bool = Field(
-        False,
-        description="Cut background segments exactly as the released ground truth does, including "
-        "the gaps it opens inside overlapping actions; default is the true complement.",
-    )
-    min_background_clips: NonNegativeFloat = Field(
-        5.0,
-        description="Shortest background segment, in clips of 16/15 s (5 on ActivityNet, 1 on "
-        "THUMOS14, as released).",
-    )
-    on_missing_video: Literal["report", "fail"] = Field(
-        "report", description="An annotated video that is not among the ingested ones."
-    )
-    on_bad_segment: Literal["report", "fail"] = Field(
-        "fail", description="A reversed, negative or not finite segment, or an unknown class."
-    )
-
-
-class IndexConfig(Section):
-    """The clip index: which segments can hold a clip."""
-
-    subsets: tuple[str, ...] | None = Field(
-        None, description="Subsets to index. Default: all that are annotated."
     )
 
 
@@ -342,13 +259,3 @@ class Config(Section):
         """The root, which `tsp_core.config_io` has made sure is set."""
         assert self.root is not None, "a loaded configuration has a root"
         return self.root
-
-
-def recipe_fields(section: BaseModel) -> dict[str, Any]:
-    """Fields of a section that determine an artifact's content, as plain JSON values."""
-    runtime = {
-        name
-        for name, field in type(section).model_fields.items()
-        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("runtime")
-    }
-    return section.model_dump(mode="json", exclude=runtime)

@@ -1,0 +1,34 @@
+"""What the configuration's sections are built from: their base class, marks and number types."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+RUNTIME: dict[str, Any] = {"runtime": True}
+"""Marks a field that cannot change any artifact's content."""
+
+URI: dict[str, Any] = {"uri": True}
+"""Marks a field that holds a path or URI; relative ones are taken from the file's folder."""
+
+PositiveInt = Annotated[int, Field(ge=1)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction01 = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """Base of all configuration models: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+def recipe_fields(section: BaseModel) -> dict[str, Any]:
+    """Fields of a section that determine an artifact's content, as plain JSON values."""
+    runtime = {
+        name
+        for name, field in type(section).model_fields.items()
+        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("runtime")
+    }
+    return section.model_dump(mode="json", exclude=runtime)

@@ -1,0 +1,129 @@
+"""The configuration of what comes in: clips, videos and annotations."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from tsp_core.config_base import (
+    RUNTIME,
+    URI,
+    Fraction01,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    Section,
+)
+
+
+class ClipConfig(Section):
+    """What one clip is (paper, section 4.1: 16 frames at 15 fps, 112x112 pixels)."""
+
+    length: PositiveInt = Field(16, description="Frames per clip.")
+    frame_rate: PositiveFloat = Field(
+        15.0, description="Frames per second at which videos are sampled, whatever their own rate."
+    )
+    resize_height: PositiveInt = Field(128, description="Pixels; frames are resized to this first.")
+    resize_width: PositiveInt = Field(171, description="Pixels; frames are resized to this first.")
+    crop_size: PositiveInt = Field(
+        112, description="Pixels; side of the square crop: random in training, central elsewhere."
+    )
+    color: Literal["bt601", "tags"] = Field(
+        "bt601",
+        description="YUV to RGB conversion: 'bt601' as every published weight saw it, whatever the "
+        "file's tags say; 'tags' honours the file's own colour tags.",
+    )
+
+    @property
+    def seconds(self) -> float:
+        """Extent of one clip in seconds: `length / frame_rate`."""
+        return self.length / self.frame_rate
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> ClipConfig:
+        if self.crop_size > min(self.resize_height, self.resize_width):
+            raise ValueError(
+                f"crop_size {self.crop_size} exceeds the resized frame "
+                f"{self.resize_height}x{self.resize_width}; lower crop_size or raise resize_*"
+            )
+        return self
+
+
+class IngestConfig(Section):
+    """Where the videos are, and when one is refused."""
+
+    videos: str | tuple[str, ...] | None = Field(
+        None,
+        description="A folder, a glob, a list of URIs, or a .csv or .parquet list with the column "
+        "'uri' (optional columns: 'video' for its name, 'sha256' for its checksum).",
+        json_schema_extra=URI,
+    )
+    extensions: tuple[str, ...] = Field(
+        ("mp4", "mkv", "avi", "mov", "webm", "m4v", "mpg", "mpeg", "ts", "flv", "wmv", "3gp"),
+        description="File endings taken from a folder.",
+    )
+    names: Literal["stem", "path"] = Field(
+        "stem",
+        description="A video's name: the file name without its ending, or the path below the "
+        "folder with '/' as '__' (for datasets that use one file name in several folders).",
+    )
+    truncated: Literal["quarantine", "keep"] = Field(
+        "quarantine",
+        description="What to do with a video whose decoding stops early: refuse it, or keep the "
+        "frames before the damage.",
+    )
+    max_bad_fraction: Fraction01 = Field(
+        0.1,
+        description="The run fails when more than this fraction of the videos is quarantined.",
+        json_schema_extra=RUNTIME,
+    )
+    shard_size: PositiveInt = Field(32, description="Videos per task.", json_schema_extra=RUNTIME)
+
+
+class AnnotateConfig(Section):
+    """The temporal annotations and how background segments are cut out between them."""
+
+    annotations: str | dict[str, str] | None = Field(
+        None,
+        description="The annotation file or folder; for formats that hold one subset per file, a "
+        "mapping from subset to file.",
+        json_schema_extra=URI,
+    )
+    format: Literal["activitynet", "thumos14", "csv", "tsp-csv"] = Field(
+        "activitynet", description="Layout of the annotations."
+    )
+    classes: tuple[str, ...] | None = Field(
+        None,
+        description="The action classes in index order; an unknown label is then an error. "
+        "Default: the labels found, sorted.",
+    )
+    video_prefix: str | None = Field(
+        None,
+        description="What file names have in front of the annotated name ('v_' in ActivityNet). "
+        "Default: tried without, then with 'v_'.",
+    )
+    official_background: bool = Field(
+        False,
+        description="Cut background segments exactly as the released ground truth does, including "
+        "the gaps it opens inside overlapping actions; default is the true complement.",
+    )
+    min_background_clips: NonNegativeFloat = Field(
+        5.0,
+        description="Shortest background segment, in clips of 16/15 s (5 on ActivityNet, 1 on "
+        "THUMOS14, as released).",
+    )
+    on_missing_video: Literal["report", "fail"] = Field(
+        "report", description="An annotated video that is not among the ingested ones."
+    )
+    on_bad_segment: Literal["report", "fail"] = Field(
+        "fail", description="A reversed, negative or not finite segment, or an unknown class."
+    )
+
+
+class IndexConfig(Section):
+    """The clip index: which segments can hold a clip."""
+
+    subsets: tuple[str, ...] | None = Field(
+        None, description="Subsets to index. Default: all that are annotated."
+    )
