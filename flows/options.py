@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import typer
 from pydantic import BaseModel
 
 from tsp_core.config import Config
+from tsp_core.extensions import Names
 
 
 def complete_config(incomplete: str) -> Iterator[str]:
@@ -50,6 +51,15 @@ def complete_checkpoint(incomplete: str) -> Iterator[str]:
             yield name
 
 
+def names_of(names: Names) -> Callable[[str], list[str]]:
+    """Offer the names of a registry."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in names if name.startswith(incomplete)]
+
+    return complete
+
+
 ConfigArgument = Annotated[
     str,
     typer.Argument(
@@ -73,4 +83,8 @@ QuietOption = Annotated[
 ]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Show what would be done and why, and do nothing.")
+]
+ExtensionOption = Annotated[
+    list[str] | None,
+    typer.Option("--extension", metavar="MODULE", help="Import encoders or formats; repeatable."),
 ]

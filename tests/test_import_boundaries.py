@@ -26,6 +26,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             "tsp_core.errors",
+            "tsp_core.extensions",
             "tsp_core.config",
             "tsp_core.config_base",
             "tsp_core.config_data",

@@ -178,6 +178,10 @@ def _resolve_paths(values: dict[str, Any], model: type[BaseModel], *, base: str)
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             if isinstance(value, dict):
                 _resolve_paths(value, field.annotation, base=base)
+        elif key == "extensions" and isinstance(value, (list, tuple)):
+            values[key] = [
+                _absolute(item, base) if str(item).endswith(".py") else item for item in value
+            ]
         elif key in {"weights", "checkpoint"}:
             values[key] = _absolute_weights(value, base)
         elif isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("uri"):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tsp_core import storage
-from tsp_core.config import ClipConfig, FeatureFormat, Precision
+from tsp_core.config import ClipConfig, Precision
 from tsp_core.errors import VideoError
 from tsp_core.features.extraction import Extractor
 from tsp_core.features.folder import FeatureFolder
@@ -100,7 +100,7 @@ def extract_files(
     clip: ClipConfig | None = None,
     stride: int = 16,
     precision: Precision = "fp32",
-    format: FeatureFormat = "npy",
+    format: str = "npy",
     device: str = "auto",
     batch_size: int = 16,
     mirror: str | None = None,
@@ -164,7 +164,7 @@ class _Work:
     progress: FileProgress | None
 
 
-def _write(videos: Sequence[str], work: _Work, format: FeatureFormat, out: str) -> ExtractionReport:
+def _write(videos: Sequence[str], work: _Work, format: str, out: str) -> ExtractionReport:
     """Compute the features of all videos aside, then move the files to where they belong."""
     named, quarantined = _named(videos)
     done: dict[str, int] = {}
