@@ -74,9 +74,11 @@ def test_the_configuration_knows_the_same_encoders() -> None:
 
 
 def test_an_unknown_encoder_is_refused_by_name() -> None:
-    with pytest.raises(WeightsError, match="there is no 'r2plus1d_43'; did you mean 'r2plus1d_34'"):
+    with pytest.raises(
+        WeightsError, match="there is no encoder 'r2plus1d_43'; did you mean 'r2plus1d_34'"
+    ):
         feature_size("r2plus1d_43")
-    with pytest.raises(WeightsError, match="choose one of r2plus1d_34, r2plus1d_18"):
+    with pytest.raises(WeightsError, match="known are r2plus1d_34, r2plus1d_18"):
         build_encoder("slowfast")
 
 
