@@ -31,6 +31,9 @@ LAYERS: tuple[frozenset[str], ...] = (
             "tsp_core.config_reference",
             "tsp_core.schemas",
             "tsp_core.storage",
+            "tsp_core.faults",
+            "tsp_core.placing",
+            "tsp_core.sealed",
             "tsp_core.artifacts",
         }
     ),

@@ -24,6 +24,7 @@ from tsp_core.artifacts import ArtifactRef, Recipe
 from tsp_core.config import Config, IngestConfig, recipe_fields
 from tsp_core.errors import TooManyBadVideosError, VideoError
 from tsp_core.schemas import PROBES, VIDEOS, read_table, table_from_rows, write_table
+from tsp_core.sealed import DamagedError
 from tsp_core.stages.base import (
     Inputs,
     Plan,
@@ -146,7 +147,11 @@ def _probed(root: str, work: Recipe) -> dict[tuple[str, str], str]:
     shards = [item.uri for item in storage.list_objects(folder) if item.uri.endswith(".parquet")]
 
     def keys(uri: str) -> list[tuple[tuple[str, str], str]]:
-        table = read_table(uri, PROBES.name, columns=["uri", "token"])
+        try:
+            table = read_table(uri, PROBES.name, columns=["uri", "token"])
+        except DamagedError as error:
+            _log.warning("a damaged shard is left out, its videos are probed again: %s", error)
+            return []
         pairs = zip(*(table.column(name).to_pylist() for name in ("uri", "token")), strict=True)
         return [(pair, uri) for pair in pairs]
 
