@@ -33,6 +33,8 @@ LAYERS: tuple[frozenset[str], ...] = (
             "tsp_core.storage",
             "tsp_core.faults",
             "tsp_core.placing",
+            "tsp_core.received",
+            "tsp_core.listed",
             "tsp_core.sealed",
             "tsp_core.artifacts",
         }

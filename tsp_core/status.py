@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tsp_core import artifacts, schemas, storage
+from tsp_core import artifacts, schemas
 from tsp_core.artifacts import ArtifactRef, Recipe
 from tsp_core.config import STAGE_NAMES, Config
 from tsp_core.pipeline import INPUTS, is_needed, plan_stage
@@ -131,7 +131,7 @@ def _left_out_by(stage: str, artifact: ArtifactRef) -> list[dict[str, Any]]:
     if stage == "gvf" and "gvf.parquet" in files:
         return _rows(artifact.file("gvf.parquet"), "gvf")
     if stage == "export" and "manifest.json" in files:
-        manifest = json.loads(storage.read_bytes(artifact.file("manifest.json")))
+        manifest = json.loads(artifacts.read_file(artifact, "manifest.json"))
         return [{"video": name, **why} for name, why in manifest["quarantined"].items()]
     return []
 

@@ -13,39 +13,21 @@ import os
 import posixpath
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from fsspec.core import split_protocol, url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from tsp_core.errors import StorageUnavailableError
 from tsp_core.faults import attempt, translated
 from tsp_core.faults import redact as redact
-from tsp_core.placing import ASIDE, copy_synced, create, write_synced, written_aside
+from tsp_core.listed import ObjectInfo as ObjectInfo
+from tsp_core.listed import object_info, sorted_infos
+from tsp_core.placing import copy_synced, create, write_synced, written_aside
+from tsp_core.received import Receipt, check_size
 
 _CHUNK_BYTES = 8 << 20
 R = TypeVar("R")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ObjectInfo:
-    """One stored object.
-
-    Attributes:
-        uri: Where it is.
-        size_bytes: Its size.
-        token: Changes when it changes.
-        modified_at: When it was written, in seconds since 1970 by the store's clock; None where
-            the store does not say.
-    """
-
-    uri: str
-    size_bytes: int
-    token: str
-    modified_at: float | None = None
 
 
 def use_endpoint(endpoint_url: str) -> None:
@@ -91,12 +73,13 @@ def read_bytes(uri: str) -> bytes:
         StorageError: No permission.
         StorageUnavailableError: The store did not answer, or sent less than the object's size.
     """
+    receipt = Receipt(uri)
 
     def work() -> bytes:
         fs, path = _open(uri)
         data: bytes = fs.cat_file(path)
         if not isinstance(fs, LocalFileSystem):
-            _check_size(uri, len(data), fs.info(path).get("size"))
+            receipt.check(data, fs.info(path))
         return data
 
     return attempt(uri, "read", work)
@@ -126,7 +109,7 @@ def upload(source: Path, uri: str) -> None:
                 copy_synced(source, aside)
         else:
             fs.put_file(str(source), path)
-            _check_size(uri, fs.info(path)["size"], source.stat().st_size, did="arrived")
+            check_size(uri, fs.info(path)["size"], source.stat().st_size, did="arrived")
 
     attempt(uri, "write", work)
 
@@ -153,13 +136,15 @@ def write_new(uri: str, content: bytes | Path) -> bool:
 
 
 def download(uri: str, target: Path) -> None:
-    """Copy an object to a local file atomically, checking its size."""
+    """Copy an object to a local file atomically, checking that all of it came."""
+    receipt = Receipt(uri)
 
     def work() -> None:
         with written_aside(target) as aside:
             fs, path = _open(uri)
             fs.get_file(path, str(aside))
-            _check_size(uri, aside.stat().st_size, fs.info(path).get("size"))
+            if not isinstance(fs, LocalFileSystem):
+                receipt.check(aside, fs.info(path))
 
     attempt(uri, "read", work)
 
@@ -192,7 +177,7 @@ def info(uri: str) -> ObjectInfo:
 
     def work() -> ObjectInfo:
         fs, path = _open(uri)
-        return _object_info(fs, fs.info(path))
+        return object_info(fs, fs.info(path))
 
     return attempt(uri, "look up", work)
 
@@ -213,7 +198,7 @@ def list_objects(prefix: str, *, is_aside: bool = False) -> list[ObjectInfo]:
             found = fs.find(path, detail=True)
         except FileNotFoundError:
             return []
-        return _sorted_infos(fs, found, is_aside=is_aside)
+        return sorted_infos(fs, found.values(), is_aside=is_aside)
 
     return attempt(prefix, "list", work)
 
@@ -224,9 +209,8 @@ def glob_objects(pattern: str) -> list[ObjectInfo]:
     def work() -> list[ObjectInfo]:
         fs, path = _open(pattern)
         found = fs.glob(path, detail=True)
-        return _sorted_infos(
-            fs, {key: value for key, value in found.items() if value.get("type") != "directory"}
-        )
+        files = [value for value in found.values() if value.get("type") != "directory"]
+        return sorted_infos(fs, files, is_aside=False)
 
     return attempt(pattern, "list", work)
 
@@ -301,31 +285,3 @@ def _open(uri: str) -> tuple[Any, str]:
         options["auto_mkdir"] = True
     fs, path = url_to_fs(uri, **options)
     return fs, path
-
-
-def _sorted_infos(fs: Any, found: dict[str, Any], *, is_aside: bool = False) -> list[ObjectInfo]:
-    infos = [
-        _object_info(fs, value)
-        for name, value in found.items()
-        if bool(ASIDE.fullmatch(posixpath.basename(name))) == is_aside
-    ]
-    return sorted(infos, key=lambda item: item.uri)
-
-
-def _object_info(fs: Any, value: dict[str, Any]) -> ObjectInfo:
-    name = str(value["name"])
-    uri = name if isinstance(fs, LocalFileSystem) else fs.unstrip_protocol(name)
-    etag = value.get("ETag") or value.get("etag")
-    changed = value.get("mtime") or value.get("LastModified") or value.get("created")
-    size = int(value.get("size") or 0)
-    token = str(etag).strip('"') if etag else str(changed)
-    seconds = changed.timestamp() if isinstance(changed, datetime) else changed
-    modified_at = float(seconds) if isinstance(seconds, int | float) else None
-    return ObjectInfo(uri=uri, size_bytes=size, token=f"{size}-{token}", modified_at=modified_at)
-
-
-def _check_size(uri: str, num_bytes: int, expected: int | None, *, did: str = "read") -> None:
-    if expected is not None and num_bytes != expected:
-        raise StorageUnavailableError(
-            f"{redact(uri)}: {did} {num_bytes} of {expected} bytes; the transfer was cut short"
-        )

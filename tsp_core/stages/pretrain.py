@@ -184,7 +184,7 @@ def _work_uri(root: str, recipe: Recipe) -> str:
 
 
 def _classes(inputs: Inputs) -> tuple[str, ...]:
-    return tuple(json.loads(storage.read_bytes(inputs["annotate"].file("classes.json"))))
+    return tuple(json.loads(artifacts.read_file(inputs["annotate"], "classes.json")))
 
 
 def _device(config: Config) -> Literal["cpu", "cuda"]:

@@ -86,9 +86,12 @@ def _fetch(uri: str, content_hash: str | None, folder: Path, ending: str) -> Pat
     try:
         try:
             storage.download(uri, aside)
+            found = storage.sha256_of_file(aside)
+            if found != (content_hash or found):  # damaged on the way, or another file now
+                storage.download(uri, aside)
+                found = storage.sha256_of_file(aside)
         except ObjectNotFoundError:
             raise VideoError("missing", f"{posixpath.basename(uri)!r}: no such object") from None
-        found = storage.sha256_of_file(aside)
         if content_hash is not None and found != content_hash:
             raise VideoError(
                 "checksum",
