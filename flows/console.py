@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -13,6 +13,7 @@ from rich.table import Table
 
 from tsp_core import status as state
 from tsp_core import storage
+from tsp_core.prune import Garbage
 from tsp_core.stages.base import Progress as StageProgress
 from tsp_core.stages.base import ProgressCallback, StageReport
 
@@ -135,7 +136,8 @@ def print_status(
     console = Console()
     table = Table("stage", "state", "why / where", box=None, pad_edge=False)
     for entry in found:
-        where = storage.redact(entry.artifact.uri) if entry.artifact else entry.reason
+        where = storage.redact(entry.artifact.uri) if entry.artifact else ""
+        where = "; ".join(text for text in (where, entry.reason) if text)
         color = _COLORS[entry.state]
         table.add_row(entry.stage, f"[{color}]{entry.state}[/{color}]", _escaped(where))
     console.print(table, soft_wrap=True)
@@ -149,6 +151,22 @@ def print_status(
             f"\n{num_problems} problems in the annotations; see problems.parquet of annotate",
             highlight=False,
         )
+
+
+def print_garbage(found: Sequence[Garbage]) -> None:
+    """Print what may be deleted, with sizes and ages, and the sum."""
+    console = Console()
+    if not found:
+        console.print("nothing to delete: everything is referred to, or new")
+        return
+    table = Table("what", "MB", "hours old", "where", box=None, pad_edge=False)
+    for item in found:
+        hours = f"{(time.time() - item.modified_at) / 3600:.0f}"
+        where = _escaped(storage.redact(item.uri))
+        table.add_row(item.kind, f"{item.size_bytes / 1e6:.1f}", hours, where)
+    console.print(table, soft_wrap=True)
+    total = sum(item.size_bytes for item in found)
+    console.print(f"\n{len(found)} in all, {total / 1e6:.1f} MB", highlight=False)
 
 
 def _escaped(text: str) -> str:

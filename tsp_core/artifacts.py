@@ -126,9 +126,19 @@ def artifact_uri(root: str, recipe: Recipe) -> str:
     return storage.join(root, recipe.stage, recipe.fingerprint)
 
 
+def below(root: str, uri: str) -> str:
+    """The name of something below a root: `gvf/0123456789abcdef/gvf.h5`."""
+    return uri.removeprefix("file://").removeprefix(root.removeprefix("file://")).strip("/")
+
+
+def shard_folder(stage: str, work_fingerprint: str) -> str:
+    """Where the shards of a work are, below the root."""
+    return f"shards/{stage}/{work_fingerprint}"
+
+
 def shard_uri(root: str, stage: str, work_fingerprint: str, key: str) -> str:
     """Where a shard of per-video results is; `key` is a hash of what is in it."""
-    return storage.join(root, "shards", stage, work_fingerprint, f"{key}.parquet")
+    return storage.join(root, shard_folder(stage, work_fingerprint), f"{key}.parquet")
 
 
 def find(root: str, recipe: Recipe) -> ArtifactRef | None:

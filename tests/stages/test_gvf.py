@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.stages.running import contents, run
 from tsp_core import storage
 from tsp_core.errors import ArtifactError, GvfError, TooManyBadVideosError
 from tsp_core.features.gvf import GvfTable, h5_bytes, read_gvf
+from tsp_core.schemas import gvf_schema
 from tsp_core.stages import gvf
 
 

@@ -95,7 +95,13 @@ def finish(
     located = shards.locate_videos(config, plan, videos)
     with tempfile.TemporaryDirectory(prefix="tsp-export-") as folder:
         files, summary = _assemble(config, inputs, located, Path(folder), progress)
-        artifact = artifacts.publish(config.root_uri, plan.recipe, files, summary=summary)
+        artifact = artifacts.publish(
+            config.root_uri,
+            plan.recipe,
+            files,
+            summary=summary,
+            shards=artifacts.shard_folder("export", _work(config, inputs).fingerprint),
+        )
     return StageReport(stage="export", artifact=artifact, summary=summary)
 
 

@@ -114,6 +114,9 @@ def finish(
         plan.recipe,
         {"gvf.parquet": _parquet_bytes(table), "gvf.h5": h5_bytes(gvf)},
         summary=summary,
+        shards=None
+        if config.gvf.file
+        else artifacts.shard_folder("gvf", _work(config).fingerprint),
     )
     return StageReport(stage="gvf", artifact=artifact, summary=summary)
 

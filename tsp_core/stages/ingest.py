@@ -114,7 +114,8 @@ def finish(
     rows = [_video_row(source, probes.get((source.uri, source.token))) for source in sources]
     _check_bad_fraction(rows, config.ingest.max_bad_fraction)
     summary = _summary(rows)
-    artifact = _publish(config.root_uri, _recipe(config.ingest, sources), rows, summary)
+    recipe, work = _recipe(config.ingest, sources), _work(config.ingest)
+    artifact = _publish(config.root_uri, recipe, work, rows, summary)
     return StageReport(stage="ingest", artifact=artifact, summary=summary)
 
 
@@ -252,7 +253,11 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _publish(
-    root: str, recipe: Recipe, rows: Sequence[dict[str, Any]], summary: dict[str, Any]
+    root: str,
+    recipe: Recipe,
+    work: Recipe,
+    rows: Sequence[dict[str, Any]],
+    summary: dict[str, Any],
 ) -> ArtifactRef:
     bad = [row for row in rows if row["status"] != "ok"]
     with tempfile.TemporaryDirectory() as folder:
@@ -260,7 +265,14 @@ def _publish(
         write_table(str(videos), table_from_rows(rows, VIDEOS), VIDEOS)
         write_table(str(quarantine), table_from_rows(bad, VIDEOS), VIDEOS)
         files = {path.name: path for path in (videos, quarantine)}
-        return artifacts.publish(root, recipe, files, summary=summary, digest=_digest(rows))
+        return artifacts.publish(
+            root,
+            recipe,
+            files,
+            summary=summary,
+            digest=_digest(rows),
+            shards=artifacts.shard_folder("ingest", work.fingerprint),
+        )
 
 
 def _digest(rows: Sequence[Mapping[str, Any]]) -> str:
