@@ -31,6 +31,7 @@ from tsp_core.stages.base import (
     StageReport,
     reused,
 )
+from tsp_core.underway import noted
 
 _logger = logging.getLogger(__name__)
 
@@ -90,10 +91,11 @@ def run_stage(config: Config, stage: str, artifacts: Inputs, *, key_prefix: str)
     if plan.existing is not None:
         _logger.info("%s: up to date, reused %s", stage, plan.existing.uri)
         return reused(plan)
-    if plan.shards:
-        report = ProgressReporter(f"{key_prefix}-{stage}-progress")
-        _run_shards(config, stage, inputs, plan, report)
-    finished = tasks.finish(config, inputs, plan, artifact_key=f"{key_prefix}-{stage}-work")
+    with noted(config, plan, artifacts):
+        if plan.shards:
+            report = ProgressReporter(f"{key_prefix}-{stage}-progress")
+            _run_shards(config, stage, inputs, plan, report)
+        finished = tasks.finish(config, inputs, plan, artifact_key=f"{key_prefix}-{stage}-work")
     _logger.info("%s: done in %.1f s", stage, time.monotonic() - began)
     return finished
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tsp_core import artifacts, storage
+from tsp_core import artifacts
 from tsp_core.artifacts import ArtifactRef
 from tsp_core.config import Config
 from tsp_core.evaluation.blocks import Figures, Section
@@ -63,7 +63,7 @@ def evaluate(config: Config, inputs: Inputs, on_clips: Callable[[int, int], None
         ArtifactError: An input is damaged.
     """
     tables = _read_tables(inputs)
-    manifest = json.loads(storage.read_bytes(inputs["export"].file("manifest.json")))
+    manifest = json.loads(artifacts.read_file(inputs["export"], "manifest.json"))
     predictions = _predict(config, inputs, tables, on_clips)
     scores = score_predictions(predictions.table, tables.classes)
     return Evaluation(
@@ -116,7 +116,7 @@ def _read_tables(inputs: Inputs) -> DatasetTables:
         segments=read_table(annotate.file("segments.parquet"), "segments"),
         problems=read_table(annotate.file("problems.parquet"), "problems"),
         clips=read_table(inputs["index"].file("clips.parquet"), "clips"),
-        classes=tuple(json.loads(storage.read_bytes(annotate.file("classes.json")))),
+        classes=tuple(json.loads(artifacts.read_file(annotate, "classes.json"))),
     )
 
 
@@ -159,11 +159,11 @@ def _predict(
 def _training(pretrain: ArtifactRef | None) -> list[Section]:
     if pretrain is None:
         return []
-    result = json.loads(storage.read_bytes(pretrain.file("training.json")))
+    result = json.loads(artifacts.read_file(pretrain, "training.json"))
     section = training_section(
         read_table(pretrain.file("metrics.parquet"), "metrics"),
         best_epoch=result["best_epoch"],
-        curves_png=storage.read_bytes(pretrain.file("curves.png")),
+        curves_png=artifacts.read_file(pretrain, "curves.png"),
     )
     return [section]
 

@@ -24,6 +24,7 @@ from tsp_core.artifacts import ArtifactRef, Recipe
 from tsp_core.config import Config, IngestConfig, recipe_fields
 from tsp_core.errors import TooManyBadVideosError, VideoError
 from tsp_core.schemas import PROBES, VIDEOS, read_table, table_from_rows, write_table
+from tsp_core.sealed import DamagedError
 from tsp_core.stages.base import (
     Inputs,
     Plan,
@@ -113,7 +114,8 @@ def finish(
     rows = [_video_row(source, probes.get((source.uri, source.token))) for source in sources]
     _check_bad_fraction(rows, config.ingest.max_bad_fraction)
     summary = _summary(rows)
-    artifact = _publish(config.root_uri, _recipe(config.ingest, sources), rows, summary)
+    recipe, work = _recipe(config.ingest, sources), _work(config.ingest)
+    artifact = _publish(config.root_uri, recipe, work, rows, summary)
     return StageReport(stage="ingest", artifact=artifact, summary=summary)
 
 
@@ -146,7 +148,11 @@ def _probed(root: str, work: Recipe) -> dict[tuple[str, str], str]:
     shards = [item.uri for item in storage.list_objects(folder) if item.uri.endswith(".parquet")]
 
     def keys(uri: str) -> list[tuple[tuple[str, str], str]]:
-        table = read_table(uri, PROBES.name, columns=["uri", "token"])
+        try:
+            table = read_table(uri, PROBES.name, columns=["uri", "token"])
+        except DamagedError as error:
+            _log.warning("a damaged shard is left out, its videos are probed again: %s", error)
+            return []
         pairs = zip(*(table.column(name).to_pylist() for name in ("uri", "token")), strict=True)
         return [(pair, uri) for pair in pairs]
 
@@ -247,7 +253,11 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _publish(
-    root: str, recipe: Recipe, rows: Sequence[dict[str, Any]], summary: dict[str, Any]
+    root: str,
+    recipe: Recipe,
+    work: Recipe,
+    rows: Sequence[dict[str, Any]],
+    summary: dict[str, Any],
 ) -> ArtifactRef:
     bad = [row for row in rows if row["status"] != "ok"]
     with tempfile.TemporaryDirectory() as folder:
@@ -255,7 +265,14 @@ def _publish(
         write_table(str(videos), table_from_rows(rows, VIDEOS), VIDEOS)
         write_table(str(quarantine), table_from_rows(bad, VIDEOS), VIDEOS)
         files = {path.name: path for path in (videos, quarantine)}
-        return artifacts.publish(root, recipe, files, summary=summary, digest=_digest(rows))
+        return artifacts.publish(
+            root,
+            recipe,
+            files,
+            summary=summary,
+            digest=_digest(rows),
+            shards=artifacts.shard_folder("ingest", work.fingerprint),
+        )
 
 
 def _digest(rows: Sequence[Mapping[str, Any]]) -> str:
