@@ -23,7 +23,7 @@ from tsp_core.training.job import (
     TrainingUpdate,
     write_json,
 )
-from tsp_core.training.tether import die_with_parent
+from tsp_core.tether import die_with_parent
 
 UPDATE_PREFIX = "tsp-update "
 _SECONDS_BETWEEN_UPDATES = 0.5
