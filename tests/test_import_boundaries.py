@@ -32,6 +32,8 @@ LAYERS: tuple[frozenset[str], ...] = (
             "tsp_core.schemas",
             "tsp_core.storage",
             "tsp_core.artifacts",
+            "tsp_core.isolation",
+            "tsp_core.tether",
         }
     ),
 )

@@ -15,7 +15,7 @@ import posixpath
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,12 +213,14 @@ def delete(uri: str, *, recursive: bool = False) -> None:
             return
 
 
-def sha256_of_file(path: Path) -> str:
-    """SHA-256 of a local file as 64 hexadecimal digits."""
+def sha256_of_file(path: Path, *, on_chunk: Callable[[], None] | None = None) -> str:
+    """SHA-256 of a local file as 64 hexadecimal digits; `on_chunk` is told that it goes on."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
+            if on_chunk is not None:
+                on_chunk()
     return digest.hexdigest()
 
 

@@ -30,10 +30,10 @@ def refuse(code: str) -> None:
 
 
 def raise_odd_error() -> None:
-    class Odd(Exception):
+    class OddError(Exception):
         pass
 
-    raise Odd("cannot be pickled")
+    raise OddError("cannot be pickled")
 
 
 def read_null_pointer() -> None:
@@ -75,6 +75,12 @@ def work(seconds: float, *, beating: bool) -> str:
 
 def allocate(num_bytes: int) -> int:
     return len(bytearray(num_bytes))
+
+
+def fill_memory(num_bytes: int) -> None:
+    memory = b"x" * num_bytes
+    work(60, beating=True)
+    assert memory
 
 
 def count(memory: memoryview, total: int) -> Generator[int, None, None]:

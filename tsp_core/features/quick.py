@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tsp_core import storage
-from tsp_core.config import ClipConfig, FeatureFormat, Precision
+from tsp_core.config import ClipConfig, FeatureFormat, Precision, RuntimeConfig
 from tsp_core.errors import VideoError
 from tsp_core.features.extraction import Extractor
 from tsp_core.features.folder import FeatureFolder
@@ -18,6 +18,9 @@ from tsp_core.features.rows import facts_from_row
 from tsp_core.model.weights import open_encoder
 from tsp_core.video.files import local_video, validate_video_name
 from tsp_core.video.probe import probe
+from tsp_core.video.sandbox import DecodingLimits, run_sandboxed
+
+_LIMITS = DecodingLimits.of(RuntimeConfig())
 
 FileProgress = Callable[[int, int, str], None]
 """Called with the videos done, all videos, and the name of the one that was just finished."""
@@ -92,6 +95,7 @@ def extract_files(
         device=device,
         precision=precision,
         batch_size=batch_size,
+        limits=_LIMITS,
     )
     source = FeatureSource(
         encoder=loaded.name,
@@ -139,7 +143,8 @@ def _write(videos: Sequence[str], work: _Work, format: FeatureFormat, out: str) 
 def _extract(name: str, uri: str, folder: FeatureFolder, work: _Work) -> int:
     """Measure a video and write its features; returns the number of rows."""
     with local_video(uri, None, work.cache_dir) as path:
-        row = {**probe(path).as_row(), "video": name, "uri": uri}
+        found = run_sandboxed(probe, path, _LIMITS, max_pixels=_LIMITS.max_pixels(path))
+        row = {**found.as_row(), "video": name, "uri": uri}
     rows = work.extractor.extract_row(
         row, work.source.clip, work.source.stride, cache_dir=work.cache_dir
     )

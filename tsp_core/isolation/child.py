@@ -14,7 +14,7 @@ import resource
 import sys
 import traceback
 from multiprocessing.connection import Connection
-from typing import Any
+from pathlib import Path
 
 from tsp_core.isolation.heartbeat import beat_into
 from tsp_core.isolation.messages import (
@@ -30,6 +30,7 @@ from tsp_core.isolation.messages import (
 from tsp_core.tether import die_with_parent
 
 _END = object()
+_SLACK_BYTES = 64 << 20
 
 
 def main(pipe_fd: int, memory_fd: int) -> None:
@@ -49,11 +50,11 @@ def _answer(pipe: Connection, memory_fd: int) -> bytes:
         while not isinstance(task := pipe.recv(), Task):  # imports the function's module
             pass  # the stream that was meant has ended
         pipe.send(BEGUN)
-        with _memory_limit(task.memory_bytes):
-            if task.ahead:
-                _stream(pipe, memory_fd, task)
-                return pickle.dumps(Result())
-            return pickle.dumps(Result(value=task.function(*task.arguments, **task.keywords)))
+        _refuse_memory_beyond(task.memory_bytes)
+        if task.ahead:
+            _stream(pipe, memory_fd, task)
+            return pickle.dumps(Result())
+        return pickle.dumps(Result(value=task.function(*task.arguments, **task.keywords)))
     except (EOFError, BrokenPipeError):  # the parent is gone
         raise
     except Exception as error:
@@ -78,27 +79,25 @@ def _stream(pipe: Connection, memory_fd: int, task: Task) -> None:
             allowed -= 1
 
 
-@contextlib.contextmanager
-def _memory_limit(num_bytes: int) -> Any:
-    """Let the kernel refuse memory beyond what this process has now; Linux only."""
+def _refuse_memory_beyond(num_bytes: int) -> None:
+    """Have the kernel refuse twice what the parent ends this process for (Linux).
+
+    A decoder that is refused memory may take that for damage of the file, so it is ended before;
+    this is for one that is too fast.
+    """
     if sys.platform != "linux":
-        yield
         return
-    limit = _private_bytes() + num_bytes
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = _private_bytes() + 2 * num_bytes + _SLACK_BYTES
     if hard != resource.RLIM_INFINITY:
         limit = min(limit, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
 
 
 def _private_bytes() -> int:
     """Private writable memory of this process, in use or not: what RLIMIT_DATA counts."""
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[5]) * os.sysconf("SC_PAGE_SIZE")
+    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[5]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _failure(error: Exception) -> Failure:

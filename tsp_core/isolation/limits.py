@@ -18,7 +18,7 @@ class Limits:
     Attributes:
         stall_seconds: Longest time without a heartbeat.
         total_seconds: Longest time in all, as far as the parent waits for the worker.
-        memory_bytes: Private memory beyond what a fresh worker has; the kernel refuses more (Linux).
+        memory_bytes: Resident private memory that a task may add to what its worker has (Linux).
     """
 
     stall_seconds: float
@@ -52,10 +52,16 @@ class WorkerLimitError(PermanentError):
 
 
 class Watch:
-    """Measures how long a parent has waited for its worker."""
+    """Measures what a worker uses while its parent waits for it.
 
-    def __init__(self, limits: Limits) -> None:
+    Args:
+        limits: What it may use.
+        resident_bytes: What it has before its task.
+    """
+
+    def __init__(self, limits: Limits, resident_bytes: int = 0) -> None:
         self._limits = limits
+        self._resident_bytes = resident_bytes
         self._used_seconds = 0.0
 
     def begin(self, beats: int) -> None:
@@ -63,22 +69,28 @@ class Watch:
         self._begun_at = self._moved_at = time.monotonic()
         self._beats = beats
 
-    def check(self, beats: int) -> None:
+    def check(self, beats: int, resident_bytes: int) -> None:
         """Compare with the limits.
 
         Raises:
             WorkerLimitError: One is reached.
         """
-        now = time.monotonic()
+        now, limits = time.monotonic(), self._limits
         if beats != self._beats:
             self._beats, self._moved_at = beats, now
-        if now - self._moved_at > self._limits.stall_seconds:
-            message = f"no progress for {self._limits.stall_seconds:g} s"
-            raise WorkerLimitError("stall", message)
-        if self._used_seconds + now - self._begun_at > self._limits.total_seconds:
-            message = f"not done after {self._limits.total_seconds:g} s"
-            raise WorkerLimitError("time", message)
+        if now - self._moved_at > limits.stall_seconds:
+            raise WorkerLimitError("stall", f"makes no progress for {limits.stall_seconds:g} s")
+        if self._used_seconds + now - self._begun_at > limits.total_seconds:
+            raise WorkerLimitError("time", f"is not done after {limits.total_seconds:g} s")
+        if resident_bytes - self._resident_bytes > limits.memory_bytes:
+            raise out_of_memory(limits)
 
     def end(self) -> None:
         """End the wait; only waits count."""
         self._used_seconds += time.monotonic() - self._begun_at
+
+
+def out_of_memory(limits: Limits) -> WorkerLimitError:
+    """The error of a worker that wants more memory than it may use."""
+    text = f"needs more than {limits.memory_bytes / 1e6:g} MB of memory"
+    return WorkerLimitError("memory", text)

@@ -11,7 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
-from tsp_core.isolation.limits import Limits, Watch, WorkerDiedError, WorkerLimitError
+from tsp_core.isolation.limits import (
+    Limits,
+    Watch,
+    WorkerDiedError,
+    WorkerLimitError,
+    out_of_memory,
+)
 from tsp_core.isolation.messages import BEGUN, MORE, STOP, Failure, Item, Result, Task
 from tsp_core.isolation.process import WorkerProcess, forget_starter
 
@@ -60,10 +66,12 @@ class WorkerPool:
             keywords=keywords,
             memory_bytes=limits.memory_bytes,
         )
+        result: R
         try:
-            return self._called(task, limits)
+            result = self._called(task, limits)
         except WorkerDiedError:
-            return self._called(task, limits)
+            result = self._called(task, limits)
+        return result
 
     @contextmanager
     def stream(
@@ -152,10 +160,10 @@ def _begin(worker: WorkerProcess, task: Task, limits: Limits) -> Watch:
     message = worker.receive(Watch(_IMPORTING))
     if message != BEGUN:
         _result(worker, message, limits)
-    return Watch(limits)
+    return Watch(limits, worker.resident_bytes())
 
 
-_IMPORTING = Limits(stall_seconds=300, total_seconds=300, memory_bytes=1)
+_IMPORTING = Limits(stall_seconds=300, total_seconds=300, memory_bytes=4 << 30)
 
 
 def _result(worker: WorkerProcess, message: Result | Failure, limits: Limits) -> Any:
@@ -164,8 +172,7 @@ def _result(worker: WorkerProcess, message: Result | Failure, limits: Limits) ->
     if isinstance(message, Result):
         return message.value
     if message.is_memory:
-        text = f"needs more than {limits.memory_bytes >> 20} MB of memory"
-        raise WorkerLimitError("memory", text)
+        raise out_of_memory(limits)
     message.error.add_note(f"In a worker process:\n{message.traceback}")
     raise message.error
 
@@ -182,7 +189,7 @@ def _stop(worker: WorkerProcess) -> None:
     worker.is_busy = False
 
 
-_STOPPING = Limits(stall_seconds=5, total_seconds=5, memory_bytes=1)
+_STOPPING = Limits(stall_seconds=5, total_seconds=5, memory_bytes=64 << 30)
 
 
 _pool = WorkerPool()

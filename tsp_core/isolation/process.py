@@ -11,13 +11,14 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from tsp_core.isolation.heartbeat import count_in
 from tsp_core.isolation.limits import Limits, Watch, WorkerDiedError
 from tsp_core.isolation.messages import HEADER_BYTES, READY
 
-_POLL_SECONDS = 0.2  # only how soon a limit is noticed; messages are noticed at once
+_POLL_SECONDS = 0.1  # only how soon a limit is noticed; messages are noticed at once
 _SECONDS_TO_END = 5.0
 _START = Limits(stall_seconds=120, total_seconds=120, memory_bytes=1 << 30)
 _PASSED_ON = ("PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV", "SYSTEMROOT")
@@ -75,12 +76,20 @@ class WorkerProcess:
         watch.begin(count_in(self._memory))
         try:
             while not self._pipe.poll(_POLL_SECONDS):
-                watch.check(count_in(self._memory))
+                watch.check(count_in(self._memory), self.resident_bytes())
             return self._pipe.recv()
         except (EOFError, OSError):
             raise WorkerDiedError(self._how_it_ended()) from None
         finally:
             watch.end()
+
+    def resident_bytes(self) -> int:
+        """Private memory that the worker has in use; 0 where the system does not tell (macOS)."""
+        try:
+            pages = Path(f"/proc/{self._process.pid}/statm").read_text(encoding="ascii").split()
+        except OSError:
+            return 0
+        return (int(pages[1]) - int(pages[2])) * os.sysconf("SC_PAGE_SIZE")
 
     def close(self) -> None:
         """Let the worker end; kill it if it does not."""
@@ -123,7 +132,7 @@ def _shared_memory() -> int:
         fd = os.memfd_create("tsp-worker")
     else:
         fd, path = tempfile.mkstemp(prefix="tsp-worker-")
-        os.unlink(path)
+        Path(path).unlink()
     os.ftruncate(fd, HEADER_BYTES)
     return fd
 
@@ -136,7 +145,7 @@ def _environment() -> dict[str, str]:
         if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)
     }
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    path = os.pathsep.join(os.path.abspath(item) for item in sys.path)
+    path = os.pathsep.join(str(Path(item).absolute()) for item in sys.path)
     return {**passed_on, **threads, "PYTHONPATH": path}
 
 
