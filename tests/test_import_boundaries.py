@@ -49,6 +49,8 @@ LAYERS: tuple[frozenset[str], ...] = (
             "tsp_core.listed",
             "tsp_core.sealed",
             "tsp_core.artifacts",
+            "tsp_core.isolation",
+            "tsp_core.tether",
         }
     ),
 )

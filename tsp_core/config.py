@@ -213,7 +213,11 @@ class EvaluateConfig(Section):
 
 
 class RuntimeConfig(Section):
-    """How the work is done on this machine; never part of a fingerprint."""
+    """How the work is done on this machine; no artifact's content depends on it.
+
+    One exception: a video that needs more than the decoder's limits is quarantined, so ingest looks
+    again at such videos when the limits change.
+    """
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where models run.")
     compile: bool = Field(
@@ -235,6 +239,39 @@ class RuntimeConfig(Section):
     )
     runner: Literal["threads", "ray"] = Field("threads", description="Prefect task runner.")
     ray_address: str | None = Field(None, description="Address of the Ray cluster.")
+    isolate_decoding: bool = Field(
+        True,
+        description="Decode in worker processes, so that a file that crashes or hangs the decoder "
+        "costs that file alone; false decodes in the process itself, for debugging.",
+    )
+    decoder_stall_seconds: PositiveFloat = Field(
+        120.0,
+        description="Longest time without a decoded frame; the slowest healthy frame takes a "
+        "second, but a file server may pause.",
+    )
+    decoder_seconds: PositiveFloat = Field(
+        3600.0,
+        description="Longest time to decode one file, plus decoder_seconds_per_mb: far above what "
+        "healthy files need, half of what a batch of videos may take.",
+    )
+    decoder_seconds_per_mb: PositiveFloat = Field(
+        30.0, description="Further seconds for each megabyte of the file (0.3 Mbit/s)."
+    )
+    decoder_memory_mb: PositiveInt = Field(
+        4096,
+        description="Largest memory of one decoder; a frame of the largest size and the 16 that "
+        "H.264 may refer to take 1700 MB.",
+    )
+    decoder_gigapixels: PositiveFloat = Field(
+        200.0,
+        description="Most pixels that one file may decode to, in 10^9, plus "
+        "decoder_pixels_per_byte: 53 minutes of 1920x1080 at 30 fps for the smallest file.",
+    )
+    decoder_pixels_per_byte: PositiveInt = Field(
+        100_000,
+        description="Further pixels for each byte of the file; a still picture of 1920x1080 at "
+        "30 fps gives 60,000, a file made to explode millions.",
+    )
 
 
 class Config(Section):

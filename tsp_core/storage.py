@@ -237,10 +237,10 @@ def sha256_of(uri: str) -> str:
     return read_with(uri, work)
 
 
-def sha256_of_file(path: Path) -> str:
-    """SHA-256 of a local file as 64 hexadecimal digits."""
+def sha256_of_file(path: Path, *, on_chunk: Callable[[], None] | None = None) -> str:
+    """SHA-256 of a local file as 64 hexadecimal digits; `on_chunk` is told that it goes on."""
     with path.open("rb") as file:
-        return _hexdigest(file)
+        return _hexdigest(file, on_chunk)
 
 
 def size_and_sha256(content: bytes | Path) -> tuple[int, str]:
@@ -250,10 +250,12 @@ def size_and_sha256(content: bytes | Path) -> tuple[int, str]:
     return content.stat().st_size, sha256_of_file(content)
 
 
-def _hexdigest(file: IO[bytes]) -> str:
+def _hexdigest(file: IO[bytes], on_chunk: Callable[[], None] | None = None) -> str:
     digest = hashlib.sha256()
     while chunk := file.read(_CHUNK_BYTES):
         digest.update(chunk)
+        if on_chunk is not None:
+            on_chunk()
     return digest.hexdigest()
 
 
