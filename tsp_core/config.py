@@ -244,8 +244,10 @@ class EvaluateConfig(Section):
         description="Rows of features that localizers are trained on, and sensitivity measured "
         "on; of larger subsets evenly chosen videos. Keeps large data sets to minutes.",
     )
-    detector_epochs: PositiveInt = Field(
-        20, description="Passes of the detector over the training videos."
+    detector_epochs: PositiveInt | None = Field(
+        None,
+        description="Passes of the detector over the training videos. Default: 20, or as many as "
+        "make 400 steps where the videos are few.",
     )
     detector_width: PositiveInt = Field(64, description="Channels of the detector.")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="Seed of the detector.")
