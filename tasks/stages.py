@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +18,12 @@ from prefect import Task
 from prefect.futures import as_completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from tasks import cluster
 from tasks.policy import stage_task
 from tasks.progress import ProgressReporter
 from tasks.workers import num_workers
 from tsp_core import pipeline
 from tsp_core.config import Config
-from tsp_core.errors import ConfigError
 from tsp_core.stages.base import (
     Inputs,
     Plan,
@@ -59,6 +61,8 @@ def stage_tasks(stage: str) -> StageTasks:
         number: int,  # noqa: ARG001 - number and total are for the name of the run
         total: int,  # noqa: ARG001
     ) -> ShardReport:
+        if config.runtime.runner == "ray":
+            cluster.prepare_worker(config)
         return pipeline.stage_module(stage).run_shard(config, inputs, shard)
 
     def finish(config: Config, inputs: Inputs, plan: Plan, artifact_key: str) -> StageReport:
@@ -106,7 +110,7 @@ def _run_shards(
     total = len(plan.shards)
     tally = _Tally(stage, plan)
     report(tally.progress())
-    with task_runner(config, num_workers(config, stage)) as runner:
+    with shard_runner(config, stage) as runner:
         futures = [
             runner.submit(
                 stage_tasks(stage).shard,
@@ -145,20 +149,18 @@ class _Tally:
         )
 
 
-def task_runner(config: Config, workers: int) -> TaskRunner[Any]:
-    """Return the runner of a stage's shards: threads here, or tasks on a Ray cluster.
+@contextmanager
+def shard_runner(config: Config, stage: str) -> Iterator[TaskRunner[Any]]:
+    """Open the runner of a stage's shards: threads here, or tasks on a Ray cluster.
 
     Raises:
-        ConfigError: `runtime.runner` is 'ray' and prefect-ray is not installed.
+        ConfigError: `runtime.runner` is 'ray' and something that it needs is not there.
+        WorkerLostError: A node of the cluster was lost too often.
     """
     if config.runtime.runner == "threads":
-        return ThreadPoolTaskRunner(max_workers=workers)
-    try:
-        from prefect_ray import RayTaskRunner  # type: ignore[import-not-found]
-    except ImportError:
-        raise ConfigError(
-            "runtime.runner: 'ray': the package prefect-ray is not installed; "
-            "pip install prefect-ray, or set runtime.runner to 'threads'"
-        ) from None
-    runner: TaskRunner[Any] = RayTaskRunner(address=config.runtime.ray_address)
-    return runner
+        threads: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=num_workers(config, stage))
+        with threads:
+            yield threads
+    else:
+        with cluster.ray_runner(config, stage) as runner, cluster.losses_are_transient(stage):
+            yield runner
