@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows import cli_files, descriptions
+from flows import cli_files, cli_operate, descriptions
+from flows.environment import DEBUG, is_debugging
 from tsp_core.config import STAGE_NAMES, Config, StageName
 from tsp_core.errors import PermanentError, TrainingError, TspError
 
@@ -32,7 +33,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_DEBUG = "TSP_DEBUG"
 ConfigArgument = Annotated[
     str, typer.Argument(metavar="CONFIG", help="Path or URI of a YAML file.")
 ]
@@ -49,7 +49,7 @@ def _options(
     ] = False,
 ) -> None:
     if debug:
-        os.environ[_DEBUG] = "1"
+        os.environ[DEBUG] = "1"
 
 
 def main() -> None:
@@ -62,7 +62,7 @@ def main() -> None:
 
 def report_error(error: Exception) -> int:
     """Print an error for people and return the exit code."""
-    if _is_debugging():
+    if is_debugging():
         traceback.print_exception(error)
     elif isinstance(error, TspError):
         print(f"tsp: {error}", file=sys.stderr)
@@ -71,10 +71,6 @@ def report_error(error: Exception) -> int:
         print(f"tsp: {name}: {error} (tsp --debug shows where it arose)", file=sys.stderr)
     is_callers = isinstance(error, PermanentError) and not isinstance(error, TrainingError)
     return 2 if is_callers else 1
-
-
-def _is_debugging() -> bool:
-    return os.environ.get(_DEBUG, "0") not in ("", "0")
 
 
 @app.command()
@@ -127,7 +123,7 @@ def _run_pipeline(config: str, assignments: Sequence[str], through: StageName) -
 def _prepare_prefect() -> None:
     from flows.environment import prepare
 
-    prepare(quiet=not _is_debugging())
+    prepare(quiet=not is_debugging())
 
 
 def _stage_command(stage: StageName, description: str) -> Callable[[str, list[str] | None], None]:
@@ -170,3 +166,4 @@ def status(config: ConfigArgument, assignments: SetOption = None) -> None:
 
 
 cli_files.register(app)
+cli_operate.register(app)

@@ -18,7 +18,7 @@ PACKAGES = ("flows", "tasks", "tsp_core")
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"flows"}),
     frozenset({"tasks"}),
-    frozenset({"tsp_core.pipeline", "tsp_core.runs", "tsp_core.status"}),
+    frozenset({"tsp_core.pipeline", "tsp_core.runs", "tsp_core.status", "tsp_core.catalogue"}),
     frozenset({"tsp_core.stages"}),
     frozenset({"tsp_core.evaluation"}),
     frozenset({"tsp_core.training", "tsp_core.features"}),

@@ -7,6 +7,7 @@ comes out; they take no part in fingerprints. `tsp_core.config_io` reads the YAM
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -313,6 +314,11 @@ class RuntimeConfig(Section):
     endpoint_url: str | None = Field(
         None, description="Endpoint of an S3-compatible store; else AWS_ENDPOINT_URL."
     )
+    price_per_hour: NonNegativeFloat | None = Field(
+        None,
+        description="What this machine (or cluster) costs per hour, in your currency; the overview "
+        "of a run then says what it cost.",
+    )
     runner: Literal["threads", "ray"] = Field("threads", description="Prefect task runner.")
     ray_address: str | None = Field(None, description="Address of the Ray cluster.")
 
@@ -342,6 +348,11 @@ class Config(Section):
         """The root, which `tsp_core.config_io` has made sure is set."""
         assert self.root is not None, "a loaded configuration has a root"
         return self.root
+
+    @property
+    def key(self) -> str:
+        """The name in lower-case letters, digits and dashes, as Prefect wants keys."""
+        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
 
 
 def recipe_fields(section: BaseModel) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def published(config: Config, upto: str | None = None) -> dict[str, ArtifactRef]
     The chain ends at the first stage that is not done: what follows cannot be up to date.
     """
     found: dict[str, ArtifactRef] = {}
-    config = _looking_up(config)
+    config = looking_up(config)
     for name in STAGE_NAMES:
         if name == upto:
             break
@@ -105,7 +105,7 @@ def published(config: Config, upto: str | None = None) -> dict[str, ArtifactRef]
     return found
 
 
-def _looking_up(config: Config) -> Config:
+def looking_up(config: Config) -> Config:
     """The configuration for finding what is there: 'always' trains anew, it does not make stale."""
     if config.pretrain.retrain != "always":
         return config

@@ -24,12 +24,22 @@ State = Literal["done", "stale", "missing", "not used"]
 
 @dataclass(frozen=True, kw_only=True)
 class StageStatus:
-    """State of one stage; `reason` is empty when it is done."""
+    """State of one stage; `reason` is empty when it is done.
+
+    Attributes:
+        stage: Name of the stage.
+        state: Whether its artifact is up to date.
+        reason: Why it is not.
+        artifact: What is published and up to date.
+        fingerprint: Of the artifact that is asked for, where that is known already: a stage that
+            waits for others has none.
+    """
 
     stage: str
     state: State
     reason: str
     artifact: ArtifactRef | None
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +77,20 @@ def _stage_status(
         reason = f"follows {', '.join(waiting)}"
         return StageStatus(stage=stage, state=state, reason=reason, artifact=None)
     plan = plan_stage(config, stage, current)
+    fingerprint = plan.recipe.fingerprint
     if plan.existing is not None:
-        return StageStatus(stage=stage, state="done", reason="", artifact=plan.existing)
+        return StageStatus(
+            stage=stage, state="done", reason="", artifact=plan.existing, fingerprint=fingerprint
+        )
     changes = [] if before is None else list(changes_of(before.recipe, plan.recipe))
     reason = "; ".join([*changes, *_left_to_do(plan)])
-    return StageStatus(stage=stage, state=state, reason=reason or "never run", artifact=None)
+    return StageStatus(
+        stage=stage,
+        state=state,
+        reason=reason or "never run",
+        artifact=None,
+        fingerprint=fingerprint,
+    )
 
 
 def _left_to_do(plan: Plan) -> list[str]:
