@@ -20,6 +20,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"tasks"}),
     frozenset(
         {
+            "tsp_core.catalogue",
             "tsp_core.pipeline",
             "tsp_core.runs",
             "tsp_core.starter",
