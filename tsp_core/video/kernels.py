@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SIGNATURE = (
-    "void(uint8[:, ::1], intp, intp[:, ::1], float32[::1], intp[:, ::1], float32[:, ::1], float32[::1], "
-    "float32[::1], float32[:, ::1])"
+    "void(uint8[:, ::1], intp, intp[:, ::1], float32[::1], intp[:, ::1], float32[:, ::1], "
+    "float32[::1], float32[::1], float32[:, ::1])"
 )
 
 
