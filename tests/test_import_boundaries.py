@@ -141,7 +141,17 @@ def test_the_check_finds_wrong_arrows(
 
 
 def test_the_command_line_starts_without_heavy_modules() -> None:
-    heavy = ["torch", "torchvision", "prefect", "pyarrow", "av", "matplotlib", "numpy", "h5py"]
+    heavy = [
+        "torch",
+        "torchvision",
+        "prefect",
+        "pyarrow",
+        "av",
+        "matplotlib",
+        "numpy",
+        "numba",
+        "h5py",
+    ]
     code = (
         "import sys, flows.cli; from typer.testing import CliRunner\n"
         "assert CliRunner().invoke(flows.cli.app, ['--help']).exit_code == 0\n"
