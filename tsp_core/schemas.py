@@ -108,6 +108,7 @@ PROXY = _schema(  # a proxy: an Arrow file, of tsp_core.video.proxy
     "proxy",
     1,
     ("frame", _I64),  # index in the video's timeline, ascending
+    ("crc32", pa.uint32()),  # of the packet
     ("packet", pa.large_binary()),  # the coded picture
 )
 

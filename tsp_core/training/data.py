@@ -22,7 +22,7 @@ from tsp_core.config import ClipConfig
 from tsp_core.errors import VideoError
 from tsp_core.training.index import ClipIndex, open_index
 from tsp_core.video.files import local_video
-from tsp_core.video.proxy import local_proxy
+from tsp_core.video.proxy_files import local_proxy
 from tsp_core.video.proxy_reader import ProxyReader
 from tsp_core.video.reader import ClipReader
 from tsp_core.video.sampling import clip_frames, timeline_from_row

@@ -67,9 +67,8 @@ class ClipIndex:
     def video_row(self, video_index: int) -> dict[str, Any]:
         """The row of a video; `pts` and `keyframes` are views of the mapped file."""
         row = self.videos.slice(video_index, 1)
-        lists = {name: row[name].combine_chunks().flatten() for name in _LISTS}
         values: dict[str, Any] = row.drop_columns(_LISTS).to_pylist()[0]
-        return values | {name: list_.to_numpy() for name, list_ in lists.items()}
+        return values | {name: pc.list_flatten(row[name]).to_numpy() for name in _LISTS}
 
     def describe(self, row: int, ratio: float) -> str:
         """Name a clip for a message: its video and start."""
@@ -109,7 +108,7 @@ def write_index(
         )
     columns = clips.select(["subset", "label_index", "region", "first_start", "last_start"])
     _write_arrow(folder / _CLIPS, columns.append_column("video_index", indices))
-    uris = [(proxies or {}).get(name) for name in used["content_hash"].to_pylist()]
+    uris = [(proxies or {}).get(str(name)) for name in used["content_hash"].to_pylist()]
     _write_arrow(folder / _VIDEOS, used.append_column("proxy", pa.array(uris, pa.string())))
     (folder / _GVF).unlink(missing_ok=True)
     if gvf is not None:

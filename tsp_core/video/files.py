@@ -86,7 +86,7 @@ def video_cache(cache_dir: str | None) -> Path:
 
 def proxy_cache(cache_dir: str | None) -> Path:
     """Local folder of the copies of remote proxies, beside that of the videos."""
-    return _cache_folder(cache_dir).parent / "proxies"
+    return video_cache(cache_dir).parent / "proxies"
 
 
 def _fetch(uri: str, content_hash: str | None, folder: Path, ending: str) -> Path:

@@ -132,14 +132,15 @@ def decode_needed(
     """
     context = stream.codec_context
     can_leave_out = is_needed is not None and context.name == "h264" and not finder.counts
-    skipped = None
+    skipped: bool | None = None
     for packet in container.demux(stream):
         if is_needed is not None and can_leave_out and packet.pts is not None:
             index = finder.find(packet.pts)
             if index is not None:  # else it may be the second field of the frame before
-                skip = "DEFAULT" if is_needed(index) else "NONREF"
-                if skip != skipped:  # telling the decoder takes as long as decoding a small frame
-                    context.skip_frame = skipped = skip
+                skips = not is_needed(index)
+                if skips != skipped:  # telling the decoder takes as long as decoding a small frame
+                    context.skip_frame = "NONREF" if skips else "DEFAULT"
+                    skipped = skips
         yield from packet.decode()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,30 +19,26 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+from av.codec.context import CodecContext
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
-from tsp_core import storage
-from tsp_core.artifacts import fingerprint_of
-from tsp_core.config import ClipConfig, ProxyConfig
-from tsp_core.errors import ObjectNotFoundError, VideoError
+from tsp_core.config import ClipConfig
 from tsp_core.schemas import PROXY
-from tsp_core.video.files import proxy_cache
-from tsp_core.video.reader import ClipReader
+from tsp_core.video.frames import FrameResizer
+from tsp_core.video.passes import needed_frames
 from tsp_core.video.sampling import FrameTimeline, clip_frames, sampled_frames, timeline_from_row
-
-VERSION = 1
-"""Raised when the same video and settings give another file."""
+from tsp_core.video.transforms import rounded
 
 ROWS_PER_BATCH = 256
 """Frames that are read and written at a time: a few seconds, a few megabytes."""
 
-FRAMES_KEY, CODEC_KEY, INTERVAL_KEY = b"tsp.frames", b"tsp.codec", b"tsp.keyframe_interval"
+SETTINGS_KEY = b"tsp.settings"
+"""Where a proxy keeps the settings it was made with, as JSON."""
 
-_SUFFIX = ".arrow"
 _TICK_TOLERANCE = 1e-6  # part of a sample by which a start may fall short of the sample it means
 
 
@@ -49,66 +46,13 @@ _TICK_TOLERANCE = 1e-6  # part of a sample by which a start may fall short of th
 class _Codec:
     encoder: str
     pixel_format: str
-    default_quality: int
 
 
 _CODECS = {
     # Half the colours across only: halved downwards too, small pictures lose what can be seen.
-    "mjpeg": _Codec(encoder="mjpeg", pixel_format="yuvj422p", default_quality=2),
-    "h264": _Codec(encoder="libx264", pixel_format="yuvj420p", default_quality=18),
+    "mjpeg": _Codec(encoder="mjpeg", pixel_format="yuvj422p"),
+    "h264": _Codec(encoder="libx264", pixel_format="yuvj420p"),
 }
-
-
-def proxy_settings(proxy: ProxyConfig, clip: ClipConfig) -> dict[str, Any]:
-    """All that determines a proxy, apart from the video; plain JSON values."""
-    is_mjpeg = proxy.codec == "mjpeg"
-    return {
-        "version": VERSION,
-        "codec": proxy.codec,
-        "quality": proxy.quality or _CODECS[proxy.codec].default_quality,
-        "keyframe_interval": 1 if is_mjpeg else proxy.keyframe_interval,
-        "frames": proxy.frames,
-        "frame_rate": clip.frame_rate,
-        "size": [clip.resize_height, clip.resize_width],
-        "color": clip.color,
-    }
-
-
-def proxies_folder(root: str, settings: Mapping[str, Any]) -> str:
-    """Folder of the proxies that were made with some settings."""
-    return storage.join(root, "proxies", fingerprint_of(settings))
-
-
-def proxy_uri(root: str, settings: Mapping[str, Any], content_hash: str) -> str:
-    """Where the proxy of a video is."""
-    return storage.join(proxies_folder(root, settings), content_hash + _SUFFIX)
-
-
-def existing_proxies(root: str, settings: Mapping[str, Any]) -> dict[str, int]:
-    """Size in bytes of each proxy that is there, by the SHA-256 of its video."""
-    names = (
-        (item.uri.rsplit("/", 1)[-1], item.size_bytes)
-        for item in storage.list_objects(proxies_folder(root, settings))
-    )
-    return {name.removesuffix(_SUFFIX): size for name, size in names if name.endswith(_SUFFIX)}
-
-
-def local_proxy(uri: str, cache_dir: str | None) -> Path:
-    """Return a local path of a proxy; a remote one is downloaded once into the cache.
-
-    Raises:
-        VideoError: missing: somebody has deleted it.
-        StorageUnavailableError: The store does not answer now.
-    """
-    if storage.is_local(uri):
-        return storage.local_path(uri)
-    cached = proxy_cache(cache_dir).joinpath(*uri.rsplit("/", 2)[1:])
-    if not cached.is_file():
-        try:
-            storage.download(uri, cached)
-        except ObjectNotFoundError:
-            raise VideoError("missing", f"{uri}: no such proxy; run ingest again") from None
-    return cached
 
 
 def stored_frames(
@@ -118,7 +62,8 @@ def stored_frames(
     if frames == "all":
         return np.arange(timeline.num_frames, dtype=np.int64)
     samples = sampled_frames(timeline, clip)
-    return samples[np.diff(samples, prepend=-1) > 0]
+    is_new = np.diff(samples, prepend=-1) > 0
+    return np.asarray(samples[is_new], dtype=np.int64)
 
 
 def proxied_clip_frames(
@@ -166,19 +111,19 @@ def write_proxy(
     timeline = timeline_from_row(row)
     stored = stored_frames(timeline, clip, settings["frames"])
     schema = PROXY.with_metadata()
-    facts = {
-        FRAMES_KEY: settings["frames"],
-        CODEC_KEY: settings["codec"],
-        INTERVAL_KEY: str(settings["keyframe_interval"]),
-        "tsp.settings": json.dumps(settings, sort_keys=True),
-    }
+    facts = {SETTINGS_KEY: json.dumps(settings, sort_keys=True)}
     schema = schema.with_metadata({**schema.metadata, **facts})
     packets = _encoded(_pictures(path, row, timeline, clip, stored), settings)
     with pa.OSFile(str(target), "wb") as file, pa.ipc.new_file(file, schema) as writer:
         for first in range(0, len(stored), ROWS_PER_BATCH):
             frames = stored[first : first + ROWS_PER_BATCH]
             data = list(itertools.islice(packets, len(frames)))
-            columns: list[Any] = [frames, pa.array(data, pa.large_binary())]
+            checksums = [zlib.crc32(packet) for packet in data]
+            columns: list[Any] = [
+                frames,
+                pa.array(checksums, pa.uint32()),
+                pa.array(data, pa.large_binary()),
+            ]
             writer.write_batch(pa.record_batch(columns, schema=schema))
 
 
@@ -190,9 +135,11 @@ def _pictures(
     stored: NDArray[np.int64],
 ) -> Iterator[NDArray[np.uint8]]:
     """The stored frames in order, uint8 [H, W, 3] each."""
-    with ClipReader(path, timeline, row["keyframes"], row["rotation_degrees"], clip) as reader:
-        for first in range(0, len(stored), clip.length):
-            yield from reader.read(stored[first : first + clip.length])
+    resize = FrameResizer(clip, row["rotation_degrees"])
+    resized = np.empty((clip.resize_height, clip.resize_width, 3), dtype=np.float32)
+    for frame in needed_frames(path, timeline, stored, threads=1):
+        resize(frame, out=resized)
+        yield rounded(resized)
 
 
 def _encoded(pictures: Iterable[NDArray[np.uint8]], settings: Mapping[str, Any]) -> Iterator[bytes]:
@@ -216,7 +163,8 @@ def _encoded(pictures: Iterable[NDArray[np.uint8]], settings: Mapping[str, Any])
 
 def _encoder(codec: _Codec, settings: Mapping[str, Any]) -> VideoCodecContext:
     height, width = settings["size"]
-    context = VideoCodecContext.create(codec.encoder, "w")
+    context = CodecContext.create(codec.encoder, "w")
+    assert isinstance(context, VideoCodecContext)
     context.width, context.height = width + width % 2, height + height % 2
     context.pix_fmt = codec.pixel_format
     context.color_range = ColorRange.JPEG
@@ -233,7 +181,7 @@ def _encoder(codec: _Codec, settings: Mapping[str, Any]) -> VideoCodecContext:
     return context
 
 
-def _checked(packets: Iterable[Packet], settings: Mapping[str, Any]) -> Iterator[Packet]:
+def _checked(packets: Iterable[Packet[Any]], settings: Mapping[str, Any]) -> Iterator[Packet[Any]]:
     """Make sure of what readers rely on: no reordering, keyframes at even distances."""
     for packet in packets:
         assert packet.pts == packet.dts

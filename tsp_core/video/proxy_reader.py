@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pyarrow as pa
+from av.codec.context import CodecContext
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
-from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
@@ -20,16 +23,12 @@ from tsp_core.errors import VideoError
 from tsp_core.schemas import PROXY, check_metadata
 from tsp_core.video.decode import cause
 from tsp_core.video.proxy import (
-    CODEC_KEY,
-    FRAMES_KEY,
-    INTERVAL_KEY,
     ROWS_PER_BATCH,
+    SETTINGS_KEY,
     proxied_clip_frames,
     stored_frames,
 )
 from tsp_core.video.sampling import FrameTimeline
-
-_RGB = VideoFormat("rgb24")
 
 
 class ProxyReader:
@@ -56,9 +55,12 @@ class ProxyReader:
             raise self._damaged(str(error)) from None
         facts = self._file.schema.metadata or {}
         check_metadata(facts, str(path), PROXY.name, PROXY.version)
-        self._stored = stored_frames(timeline, clip, facts[FRAMES_KEY].decode())
-        self._interval = int(facts[INTERVAL_KEY])
-        self._decoder = VideoCodecContext.create(facts[CODEC_KEY].decode(), "r")
+        settings = json.loads(facts[SETTINGS_KEY])
+        self._stored = stored_frames(timeline, clip, settings["frames"])
+        self._interval = settings["keyframe_interval"]
+        decoder = CodecContext.create(settings["codec"], "r")
+        assert isinstance(decoder, VideoCodecContext)
+        self._decoder = decoder
         self._decoder.thread_count = 1
         self._reformat = VideoReformatter().reformat
 
@@ -103,14 +105,15 @@ class ProxyReader:
         # What `clip.color` says about the colours of the video was done before.
         converted = self._reformat(
             frame,
-            format=_RGB,
+            format="rgb24",
             src_colorspace=Colorspace.ITU601,
             src_color_range=ColorRange.JPEG,
             threads=1,
         )
         plane = converted.planes[0]
-        rows = np.frombuffer(plane, dtype=np.uint8).reshape(-1, plane.line_size)
-        return rows[:, : 3 * converted.width].reshape(len(rows), -1, 3)
+        rows = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(-1, plane.line_size)
+        picture: NDArray[np.uint8] = rows[:, : 3 * converted.width].reshape(len(rows), -1, 3)
+        return picture
 
     def _decoded(self, first: int, last: int) -> Iterator[tuple[int, VideoFrame]]:
         """Decode from the keyframe before a place to another; yield place and frame."""
@@ -127,20 +130,25 @@ class ProxyReader:
             raise self._damaged(cause(error)) from None
         raise self._damaged(f"frame {self._stored[last]} is not there")
 
-    def _packets(self, first: int, last: int) -> Iterator[tuple[int, Packet]]:
+    def _packets(self, first: int, last: int) -> Iterator[tuple[int, Packet[Any]]]:
         for begin in range(first - first % ROWS_PER_BATCH, last + 1, ROWS_PER_BATCH):
             try:
-                frames, coded = self._file.get_batch(begin // ROWS_PER_BATCH).columns
+                frames, checksums, coded = self._file.get_batch(begin // ROWS_PER_BATCH).columns
             except pa.ArrowInvalid as error:
                 raise self._damaged(str(error)) from None
             stored = self._stored[begin : begin + ROWS_PER_BATCH]
             if not np.array_equal(frames.to_numpy(), stored):
                 raise self._damaged("it holds other frames than its video has")
-            _, offsets, data = coded.buffers()
-            ends, bytes_ = np.frombuffer(offsets, dtype=np.int64).tolist(), memoryview(data)
+            _, offsets, values = coded.buffers()
+            assert offsets is not None, "a column without nulls has all its buffers"
+            assert values is not None
+            ends, coded_bytes = memoryview(offsets).cast("q"), memoryview(values)
             for place in range(max(first, begin), min(last + 1, begin + len(stored))):
-                start, end = ends[place - begin : place - begin + 2]
-                packet = Packet(bytes_[start:end])
+                row = place - begin
+                data = bytes(coded_bytes[ends[row] : ends[row + 1]])
+                if zlib.crc32(data) != checksums[row].as_py():
+                    raise self._damaged(f"frame {stored[row]} has another checksum")
+                packet = Packet(data)
                 packet.pts = packet.dts = place
                 yield place, packet
 
