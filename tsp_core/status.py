@@ -16,6 +16,7 @@ from tsp_core import artifacts, schemas
 from tsp_core.artifacts import ArtifactRef, Recipe
 from tsp_core.config import STAGE_NAMES, Config
 from tsp_core.errors import ArtifactError, StorageError
+from tsp_core.features.manifest import MANIFEST, parse_manifest
 from tsp_core.pipeline import INPUTS, is_needed, looking_up, plan_stage
 from tsp_core.runs import RunRecord, StageRecord, read_record
 from tsp_core.stages.base import Plan
@@ -183,8 +184,8 @@ def _left_out_by(stage: str, artifact: ArtifactRef) -> list[dict[str, Any]]:
         return _rows(artifact.file("quarantine.parquet"), "videos")
     if stage == "gvf" and "gvf.parquet" in files:
         return _rows(artifact.file("gvf.parquet"), "gvf")
-    if stage == "export" and "manifest.json" in files:
-        manifest = json.loads(artifacts.read_file(artifact, "manifest.json"))
+    if stage == "export" and MANIFEST in files:
+        manifest = parse_manifest(artifacts.read_file(artifact, MANIFEST), artifact.uri)
         return [{"video": name, **why} for name, why in manifest["quarantined"].items()]
     return []
 

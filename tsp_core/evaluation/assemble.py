@@ -23,6 +23,7 @@ from tsp_core.evaluation.sections.heads import heads_figures, heads_section
 from tsp_core.evaluation.sections.training import training_section
 from tsp_core.features.extraction import resolve_device
 from tsp_core.features.gvf import read_gvf
+from tsp_core.features.manifest import MANIFEST, parse_manifest
 from tsp_core.model.checkpoint import LoadedCheckpoint, load_checkpoint
 from tsp_core.schemas import read_table
 
@@ -63,7 +64,7 @@ def evaluate(config: Config, inputs: Inputs, on_clips: Callable[[int, int], None
         ArtifactError: An input is damaged.
     """
     tables = _read_tables(inputs)
-    manifest = json.loads(artifacts.read_file(inputs["export"], "manifest.json"))
+    manifest = parse_manifest(artifacts.read_file(inputs["export"], MANIFEST), inputs["export"].uri)
     predictions = _predict(config, inputs, tables, on_clips)
     scores = score_predictions(predictions.table, tables.classes)
     return Evaluation(
