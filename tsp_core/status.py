@@ -8,6 +8,7 @@ reason.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from tsp_core.runs import RunRecord, StageRecord, read_record
 from tsp_core.stages.base import Plan
 from tsp_core.video.listing import list_sources
 
+_HASH = re.compile("(sha256:)?[0-9a-f]{16,64}")  # says that something changed, and no more
 State = Literal["done", "stale", "missing", "not used"]
 
 
@@ -143,7 +145,8 @@ def changes_of(old: Recipe, new: Recipe) -> Iterator[str]:
     for key in sorted(before.keys() | after.keys()):
         was, now = before.get(key), after.get(key)
         if was != now:
-            yield f"{key} {_text(was)} → {_text(now)}"
+            is_hash = all(_HASH.fullmatch(str(value)) for value in (was, now))
+            yield f"{key} changed" if is_hash else f"{key} {_text(was)} → {_text(now)}"
     for name in sorted(old.inputs.keys() | new.inputs.keys()):
         if name not in new.inputs:
             yield f"{name} no longer used"
