@@ -20,7 +20,7 @@ from tsp_core import pipeline
 from tsp_core.artifacts import ArtifactRef
 from tsp_core.config import STAGE_NAMES, Config, StageName
 from tsp_core.errors import TspError
-from tsp_core.runs import update_record
+from tsp_core.runs import seconds_of, update_record
 from tsp_core.stages.base import StageReport
 
 
@@ -71,7 +71,8 @@ class Chain:
 
     def finish(self) -> dict[str, StageReport]:
         """Record what is current, and return the reports of the stages that were run."""
-        update_record(self._config, self._artifacts)
+        seconds = seconds_of(self._reports.values())
+        update_record(self._config, self._artifacts, seconds=seconds)
         return dict(self._reports)
 
     def show_report(self) -> None:

@@ -50,9 +50,18 @@ def show_report(reports: Mapping[str, StageReport], *, key_prefix: str) -> None:
         _link(
             reports["export"].artifact.uri, f"{key_prefix}-features-link", "The exported features"
         )
+    parts.append(_timings(reports))
     text = "\n\n".join(part for part in parts if part)
     if text:
         create_markdown_artifact(text, key=f"{key_prefix}-report", description="Report")
+
+
+def _timings(reports: Mapping[str, StageReport]) -> str:
+    rows = "\n".join(
+        f"| {name} | {'up to date' if report.seconds is None else f'{report.seconds:,.1f} s'} |"
+        for name, report in reports.items()
+    )
+    return f"## Timings of this run\n\n| Stage | Time |\n|---|---:|\n{rows}"
 
 
 def _link(uri: str, key: str, description: str) -> None:
