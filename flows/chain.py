@@ -42,13 +42,13 @@ class Chain:
     ) -> None:
         forward_logs()
         tag_run(config.key)
-        where_to_watch(f"{config.key}-overview")
         self._config = config
         self._wanted = stages
         self._artifacts = dict(published or {})
         self._reports: dict[str, StageReport] = {}
         self._overview = RunOverview(config, stages)
-        self._curves = LiveCurves(f"{config.key}-pretrain-curves")
+        where_to_watch(self._overview.address)
+        self._curves = LiveCurves(f"{config.key}-pretrain-curves", on_shown=self._overview.link)
 
     def run(self, stage: StageName) -> None:
         """Run a stage, unless the configuration does not use it or it is not wanted."""
@@ -66,8 +66,8 @@ class Chain:
         self._reports[stage] = report
         self._artifacts[stage] = report.artifact
         update_record(self._config, {stage: report.artifact})
+        show_stage(report, key_prefix=self._config.key, on_shown=self._overview.link)
         self._overview.end(report, summary_line(report.summary))
-        show_stage(report, key_prefix=self._config.key)
 
     def finish(self) -> dict[str, StageReport]:
         """Record what is current, and return the reports of the stages that were run."""
@@ -77,7 +77,8 @@ class Chain:
 
     def show_report(self) -> None:
         """Show the run's report in the UI, with its pictures and links."""
-        show_report(self._reports, key_prefix=self._config.key)
+        show_report(self._reports, key_prefix=self._config.key, on_shown=self._overview.link)
+        self._overview.close()
 
 
 def dated_name() -> str:
