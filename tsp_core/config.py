@@ -5,8 +5,8 @@ Every field has a default and says its unit and the reason for the default. Fiel
 comes out; they take no part in fingerprints. `tsp_core.config_io` reads the YAML file.
 
 All names of the configuration are imported from here; the sections about clips, videos and
-annotations are written in `tsp_core.config_data`, what they are built from in
-`tsp_core.config_base`.
+annotations are written in `tsp_core.config_data`, that about machines in `tsp_core.config_runtime`,
+what they are built from in `tsp_core.config_base`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from tsp_core.config_base import (
     recipe_fields,
 )
 from tsp_core.config_data import AnnotateConfig, ClipConfig, IndexConfig, IngestConfig
+from tsp_core.config_runtime import RayResources, RuntimeConfig
 
 __all__ = [
     "RUNTIME",
@@ -49,6 +50,7 @@ __all__ = [
     "PositiveInt",
     "Precision",
     "PretrainConfig",
+    "RayResources",
     "RuntimeConfig",
     "Section",
     "StageName",
@@ -146,7 +148,34 @@ class PretrainConfig(Section):
     batch_norm: Literal["local", "sync", "frozen"] = Field(
         "local", description="Statistics per process, over all processes, or frozen."
     )
-    processes: PositiveInt = Field(1, description="Training processes (torchrun) on this machine.")
+    processes: PositiveInt = Field(
+        1, description="Training processes (torchrun) on each machine: one per GPU."
+    )
+    nodes: PositiveInt = Field(
+        1,
+        description="Machines that train together. The flow runs on one; start `tsp join CONFIG "
+        "--node N` on each other (N = 1, 2, ...). Results depend on nodes x processes alone.",
+        json_schema_extra=RUNTIME,
+    )
+    rendezvous: str | None = Field(
+        None,
+        pattern=r"^[^\s:/]+:[0-9]+$",
+        description="HOST:PORT where the others reach the flow's machine. Default: its host name "
+        "and a free port, which the others learn through the store.",
+        json_schema_extra=RUNTIME,
+    )
+    max_restarts: Annotated[int, Field(ge=0)] = Field(
+        3,
+        description="How often several machines begin again at the last checkpoint after one of "
+        "their processes was lost; with one machine the task is retried instead.",
+        json_schema_extra=RUNTIME,
+    )
+    join_minutes: PositiveFloat = Field(
+        10.0,
+        description="Minutes that the machines wait for each other, at the start and when one was "
+        "lost: time for a scheduler to start another.",
+        json_schema_extra=RUNTIME,
+    )
     seed: Annotated[int, Field(ge=0)] = Field(42, description="Seed of all randomness.")
     retrain: Literal["on_change", "never", "always"] = Field(
         "on_change",
@@ -206,57 +235,6 @@ class EvaluateConfig(Section):
     )
     batch_size: PositiveInt = Field(
         16, description="Clips per forward pass.", json_schema_extra=RUNTIME
-    )
-
-
-class RayResources(Section):
-    """What one shard of a stage asks of a Ray cluster; what is left out is the stage's default."""
-
-    cpus: PositiveFloat | None = Field(None, description="CPU cores.")
-    gpus: NonNegativeFloat | None = Field(
-        None, description="GPUs; a fraction lets several shards share one."
-    )
-    memory_gib: PositiveFloat | None = Field(
-        None, description="Main memory in GiB; Ray reserves it and does not enforce it."
-    )
-
-
-class RuntimeConfig(Section):
-    """How the work is done on this machine; never part of a fingerprint."""
-
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where models run.")
-    compile: bool = Field(
-        False,
-        description="Compile the encoder on a GPU with torch.compile: a minute for each worker, "
-        "for jobs of hours. Needs a C compiler; without one it runs uncompiled.",
-    )
-    workers: PositiveInt | None = Field(
-        None,
-        description="Tasks of one stage at a time, on threads. Default: by the cores (one on a "
-        "GPU). On Ray the cluster's resources decide.",
-    )
-    cache_dir: str | None = Field(
-        None,
-        description="Local folder for videos and weights fetched from remote stores. Default: "
-        "a folder in the user's cache.",
-        json_schema_extra=URI,
-    )
-    endpoint_url: str | None = Field(
-        None, description="Endpoint of an S3-compatible store; else AWS_ENDPOINT_URL."
-    )
-    runner: Literal["threads", "ray"] = Field("threads", description="Prefect task runner.")
-    ray_address: str | None = Field(
-        None,
-        description="Address of the Ray cluster: HOST:6379 on a machine that is one of its nodes, "
-        "ray://HOST:10001 elsewhere. Default: RAY_ADDRESS, else the cluster of this machine, "
-        "started when there is none.",
-    )
-    ray_resources: dict[Literal["ingest", "gvf", "export"], RayResources] = Field(
-        {},
-        description="Per stage, what a shard asks of the Ray cluster: cpus, gpus, memory_gib. "
-        "Default: ingest 1 CPU and 1 GiB (it decodes with one thread); gvf and export 4 CPUs and "
-        "4 GiB, or 2 CPUs, a quarter of a GPU and 4 GiB where there are GPUs (one decoding thread "
-        "does not keep one busy).",
     )
 
 

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from tsp_core.errors import ArtifactError, GvfError
 
 _CLIPS, _VIDEOS, _GVF = "clips.arrow", "videos.arrow", "gvf.npy"
+INDEX_FILES = (_CLIPS, _VIDEOS, _GVF)
+"""Names of the files in an index's folder; the last is there when global features are used."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -275,7 +275,7 @@ class Trainer:
     def _resumed(self) -> Position:
         """Continue from the stored checkpoint, if there is one."""
         local = self.job.path("resumed.pt")
-        if self.world.is_first:
+        if self.world.is_first_here:
             local.unlink(missing_ok=True)
             if storage.exists(self.job.state_uri):
                 storage.download(self.job.state_uri, local)
