@@ -70,8 +70,9 @@ def check_artifacts(server: PrefectServer) -> None:
     assert len(json.loads(found["demo-ingest-videos"]["data"])) == 3
     report = found["demo-report"]
     assert report["type"] == "markdown"
-    assert report["data"].count("](data:image/png;base64,") >= 2
-    assert "(confusion.png)" not in report["data"]
+    assert report["data"].count("](data:image/svg+xml;base64,") >= 2
+    assert ".svg)" not in report["data"]
+    assert "## Timings of this run" in report["data"]
     assert "report.html](file:///" in found["demo-report-link"]["data"]
 
 
