@@ -5,8 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,6 @@ from tests.training.test_launch import saved_state
 from tests.training.tiny import make_job
 from tsp_core.training.job import TrainingJob, TrainingUpdate
 from tsp_core.training.launch import launch
-from tsp_core.training.nodes import join
 
 
 def node_job(folder: Path, *, nodes: int) -> TrainingJob:
