@@ -172,8 +172,8 @@ class PretrainConfig(Section):
     rendezvous: str | None = Field(
         None,
         pattern=r"^[^\s:/]+:[0-9]+$",
-        description="HOST:PORT where the others reach the flow's machine. Default: its host name "
-        "and a free port, which the others learn through the store.",
+        description="HOST:PORT where the others reach the flow's machine. Default: the address of "
+        "its network interface and a free port, which the others learn through the store.",
         json_schema_extra=RUNTIME,
     )
     max_restarts: Annotated[int, Field(ge=0)] = Field(

@@ -25,11 +25,12 @@ from tsp_core.training.checks import check_device
 from tsp_core.training.cores import share_of_cores
 from tsp_core.training.index import INDEX_FILES
 from tsp_core.training.job import JOB_FILE, Meeting, TrainingJob, TrainingUpdate
-from tsp_core.training.torchrun import run_torchrun
+from tsp_core.training.torchrun import own_address, run_torchrun
 
 logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LOOKS = 2.0
+_ELSEWHERE = "198.51.100.1"  # an address of nobody (RFC 5737): the way there is the default route
 
 
 def meeting_uri(root: str, name: str) -> str:
@@ -47,7 +48,7 @@ def hosted(job: TrainingJob) -> Iterator[Meeting | None]:
     for name in names:
         storage.upload(job.path(name), storage.join(job.data_uri, name))
     _write(storage.join(job.data_uri, JOB_FILE), job.model_dump_json())
-    endpoint = job.pretrain.rendezvous or f"{socket.getfqdn()}:{_free_port()}"
+    endpoint = job.pretrain.rendezvous or f"{own_address(_ELSEWHERE)}:{_free_port()}"
     meeting = Meeting(endpoint=endpoint, run_id=uuid.uuid4().hex[:12], data_uri=job.data_uri)
     _write(job.meeting_uri, meeting.model_dump_json())
     logger.info(

@@ -65,15 +65,18 @@ def _rendezvous(job: TrainingJob, meeting: Meeting | None) -> list[str]:
     return [
         *("--nnodes", str(job.pretrain.nodes), "--max-restarts", str(job.pretrain.max_restarts)),
         *("--rdzv-backend", "c10d", "--rdzv-endpoint", meeting.endpoint),
-        *("--rdzv-id", meeting.run_id, "--local-addr", _own_address(meeting.host)),
+        *("--rdzv-id", meeting.run_id, "--local-addr", own_address(meeting.host)),
         *("--rdzv-conf", f"is_host={int(job.node == 0)},join_timeout={seconds}"),
     ]
 
 
-def _own_address(host: str) -> str:
-    """Address of the interface that faces a host; nothing is sent."""
+def own_address(host: str) -> str:
+    """Address of this machine's interface that faces a host; nothing is sent."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((host, 9))
+        try:
+            probe.connect((host, 9))
+        except OSError:  # no way there: there is no network
+            return "127.0.0.1"
         return str(probe.getsockname()[0])
 
 
