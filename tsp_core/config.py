@@ -26,6 +26,7 @@ from tsp_core.config_base import (
     recipe_fields,
 )
 from tsp_core.config_data import AnnotateConfig, ClipConfig, IndexConfig, IngestConfig
+from tsp_core.config_study import StudyConfig
 
 __all__ = [
     "RUNTIME",
@@ -253,6 +254,7 @@ class Config(Section):
     export: ExportConfig = ExportConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+    study: StudyConfig = StudyConfig()
 
     @property
     def root_uri(self) -> str:
