@@ -44,6 +44,7 @@ __all__ = [
     "GvfConfig",
     "IndexConfig",
     "IngestConfig",
+    "LocalizerName",
     "Name",
     "NonNegativeFloat",
     "PositiveFloat",
@@ -59,7 +60,7 @@ __all__ = [
 EncoderName = Literal["r2plus1d_34", "r2plus1d_18", "r3d_18", "mc3_18", "r2plus1d_tiny"]
 FeatureFormat = Literal["h5", "npy", "pkl", "parquet"]
 Precision = Literal["fp32", "bf16", "fp16"]
-
+LocalizerName = Literal["probes", "heads", "detector"]
 StageName = Literal["ingest", "annotate", "index", "gvf", "pretrain", "export", "evaluate"]
 STAGE_NAMES: tuple[StageName, ...] = get_args(StageName)
 
@@ -208,6 +209,44 @@ class EvaluateConfig(Section):
     batch_size: PositiveInt = Field(
         16, description="Clips per forward pass.", json_schema_extra=RUNTIME
     )
+    train_subset: str | None = Field(
+        None,
+        description="Subset whose features the localizers are trained on. Default: "
+        "pretrain.train_subset.",
+    )
+    protocol: Literal["activitynet", "thumos14"] = Field(
+        "activitynet",
+        description="Protocol of the headline mAP (tIoU 0.5:0.05:0.95 or 0.3:0.1:0.7) and bins of "
+        "length; metrics.json has the mAP of both.",
+    )
+    localizers: tuple[LocalizerName, ...] = Field(
+        ("probes", "heads", "detector"),
+        description="What localizes actions by the frozen features: linear probes, the "
+        "checkpoint's own heads, a detector that is trained on them. Empty: none.",
+    )
+    sensitivity: bool = Field(
+        True, description="Measure how the features change across the boundaries of actions."
+    )
+    ignore_ambiguous: bool = Field(
+        False,
+        description="Do not count false positives on ambiguous segments (THUMOS14's development "
+        "kit; published figures of the last years count them).",
+    )
+    rows_per_clip: PositiveInt = Field(
+        4,
+        description="Rows of features per extent of a clip that localizers see; denser exports "
+        "are thinned.",
+    )
+    max_rows: PositiveInt = Field(
+        100_000,
+        description="Rows of features that localizers are trained on, and sensitivity measured "
+        "on; of larger subsets evenly chosen videos. Keeps large data sets to minutes.",
+    )
+    detector_epochs: PositiveInt = Field(
+        20, description="Passes of the detector over the training videos."
+    )
+    detector_width: PositiveInt = Field(64, description="Channels of the detector.")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="Seed of the detector.")
 
 
 class RuntimeConfig(Section):

@@ -200,6 +200,7 @@ TIMES = _schema(
 DETECTIONS = _schema(
     "detections",
     1,
+    ("localizer", _STRING),  # probes | heads | detector
     ("video", _STRING),
     ("label_index", _I32),
     ("t_start", _F64),  # seconds

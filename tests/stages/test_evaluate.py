@@ -34,7 +34,7 @@ from tsp_core.stages.base import StageReport
 SMALL = (
     "clip={length: 4, frame_rate: 8, resize_height: 18, resize_width: 24, crop_size: 16}",
     "pretrain={epochs: 2, batch_size: 4, clips_per_segment: 2, workers: 0, warmup_epochs: 0}",
-    "evaluate={clips_per_segment: 2, batch_size: 4}",
+    "evaluate={clips_per_segment: 2, batch_size: 4, detector_epochs: 2, detector_width: 16}",
     "export={recipes: [], stride: 4}",
     "runtime={device: cpu}",
 )
@@ -147,19 +147,23 @@ def test_another_place_gives_the_same_bytes_and_none_names_this_machine(
         assert str(tmp_path).encode() not in path.read_bytes(), path.name
 
 
-def test_progress_counts_clips(
+def test_progress_counts_clips_epochs_and_videos(
     config: Config, inputs: Mapping[str, ArtifactRef], tmp_path: Path
 ) -> None:
     moved = config.model_copy(update={"root": str(tmp_path)})
-    seen: list[tuple[float, float]] = []
+    seen: dict[str, list[tuple[float, float]]] = {}
     evaluate.finish(
         moved,
         inputs,
         evaluate.plan(moved, inputs),
-        progress=lambda progress: seen.append((progress.done, progress.total)),
+        progress=lambda progress: seen.setdefault(progress.unit, []).append(
+            (progress.done, progress.total)
+        ),
     )
-    assert seen == sorted(seen)
-    assert seen[-1][0] == seen[-1][1] > 0
+    assert list(seen) == ["clips", "videos by probes", "videos by heads", "epochs of the detector"]
+    for unit, steps in seen.items():
+        assert steps == sorted(steps), unit
+        assert steps[-1][0] == steps[-1][1] > 0, unit
 
 
 def test_weights_without_heads_give_features_and_say_so(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,20 @@ import pyarrow as pa
 
 from tsp_core import artifacts, storage
 from tsp_core.artifacts import ArtifactRef
-from tsp_core.config import Config
+from tsp_core.config import Config, Precision
 from tsp_core.evaluation.blocks import Figures, Section
-from tsp_core.evaluation.heads import HeadScore, score_predictions
-from tsp_core.evaluation.predict import Compute, Predictions, Subset, load_heads, predict_subset
+from tsp_core.evaluation.evidence import Evidence, measure_features, no_evidence
+from tsp_core.evaluation.heads import HeadScore, region_auc_of, score_predictions
+from tsp_core.evaluation.localize import OnProgress, heads_on_rows
+from tsp_core.evaluation.material import gather_material
+from tsp_core.evaluation.predict import (
+    Compute,
+    Predictions,
+    Subset,
+    class_mismatch,
+    load_heads,
+    predict_subset,
+)
 from tsp_core.evaluation.report import Report
 from tsp_core.evaluation.sections.configuration import configuration_section, shown_configuration
 from tsp_core.evaluation.sections.dataset import DatasetTables, dataset_figure, dataset_section
@@ -22,11 +32,12 @@ from tsp_core.evaluation.sections.features import features_figure, features_sect
 from tsp_core.evaluation.sections.heads import heads_figures, heads_section
 from tsp_core.evaluation.sections.training import training_section
 from tsp_core.features.extraction import resolve_device
-from tsp_core.features.gvf import read_gvf
+from tsp_core.features.gvf import GvfTable, read_gvf
+from tsp_core.features.reading import ExportedFeatures, opened_export
 from tsp_core.model.checkpoint import LoadedCheckpoint, load_checkpoint
 from tsp_core.schemas import read_table
 
-METRICS_VERSION = 1
+METRICS_VERSION = 2
 
 Inputs = Mapping[str, ArtifactRef]
 
@@ -37,26 +48,26 @@ class Evaluation:
 
     Attributes:
         predictions: Of the schema `tsp_core.schemas.predictions_schema`.
-        scores: By head, "action" and "region".
-        notes: Why a head was not evaluated.
+        detections: Of the schema DETECTIONS.
+        summary: The headline figures, plain JSON values.
         metrics: The figures for programs, plain JSON values.
         report: The figures for people.
     """
 
     predictions: pa.Table
-    scores: Mapping[str, HeadScore]
-    notes: tuple[str, ...]
+    detections: pa.Table
+    summary: Mapping[str, Any]
     metrics: Mapping[str, Any]
     report: Report
 
 
-def evaluate(config: Config, inputs: Inputs, on_clips: Callable[[int, int], None]) -> Evaluation:
+def evaluate(config: Config, inputs: Inputs, on_progress: OnProgress) -> Evaluation:
     """Evaluate what was exported.
 
     Args:
         config: The configuration.
         inputs: Artifacts by stage; "gvf" and "pretrain" may be absent.
-        on_clips: Called with the clips predicted so far and all.
+        on_progress: Called as the work goes on.
 
     Raises:
         GvfError: A video of the subset has no global video feature.
@@ -64,22 +75,86 @@ def evaluate(config: Config, inputs: Inputs, on_clips: Callable[[int, int], None
     """
     tables = _read_tables(inputs)
     manifest = json.loads(storage.read_bytes(inputs["export"].file("manifest.json")))
-    predictions = _predict(config, inputs, tables, on_clips)
+    model = _load_model(config, inputs)
+    predictions = _predict(config, model, tables, on_progress)
     scores = score_predictions(predictions.table, tables.classes)
+    with opened_export(inputs["export"].uri) as export:
+        evidence = _measure(config, model, tables, export, on_progress)
+        notes = (*predictions.notes, *evidence.notes)
+        report = _report(config, inputs, tables, manifest, scores, predictions.notes)
     return Evaluation(
         predictions=predictions.table,
-        scores=scores,
-        notes=predictions.notes,
+        detections=evidence.detections(),
+        summary=_summary(config, scores, predictions.table, evidence, notes),
         metrics={
             "metrics_version": METRICS_VERSION,
             "subset": config.evaluate.subset,
+            "train_subset": config.evaluate.train_subset or config.pretrain.train_subset,
             "clips_per_segment": config.evaluate.clips_per_segment,
             "checkpoint": manifest["checkpoint"],
-            "heads": {head: score.as_json() for head, score in scores.items()},
-            "notes": list(predictions.notes),
+            "classes": list(tables.classes),
+            "heads": _heads_json(scores, predictions.table),
+            **evidence.as_json(config.evaluate),
+            "notes": list(notes),
         },
-        report=_report(config, inputs, tables, manifest, scores, predictions.notes),
+        report=report,
     )
+
+
+def _heads_json(scores: Mapping[str, HeadScore], predictions: pa.Table) -> dict[str, Any]:
+    values = {head: score.as_json() for head, score in scores.items()}
+    if "region" in values:
+        values["region"]["auc"] = region_auc_of(predictions)
+    return values
+
+
+def _summary(
+    config: Config,
+    scores: Mapping[str, HeadScore],
+    predictions: pa.Table,
+    evidence: Evidence,
+    notes: tuple[str, ...],
+) -> dict[str, Any]:
+    summary: dict[str, Any] = {"subset": config.evaluate.subset}
+    for head, score in scores.items():
+        summary[f"accuracy_{head}"] = score.accuracy
+        summary[f"balanced_accuracy_{head}"] = score.balanced_accuracy
+    probes = evidence.localization.probes
+    if probes is not None:
+        summary["probe_region_auc"] = probes.region_auc
+    for name, found in evidence.scores.items():
+        key = "average_map" if name == "detector" else f"average_map_{name}"
+        summary[key] = found.average_precision[config.evaluate.protocol].mean
+    if evidence.sensitivity is not None:
+        summary["region_silhouette"] = evidence.sensitivity.silhouette
+        summary["boundary_contrast"] = evidence.sensitivity.similarity.contrast
+    return {**summary, "clips": len(predictions), "notes": list(notes)}
+
+
+def _measure(
+    config: Config,
+    model: _Model,
+    tables: DatasetTables,
+    export: ExportedFeatures | None,
+    on_progress: OnProgress,
+) -> Evidence:
+    """Measure the features, as far as there are any."""
+    if export is None:
+        return no_evidence("The export has no feature files (export.formats), so there is no mAP.")
+    material = gather_material(
+        export,
+        tables.segments,
+        classes=tables.classes,
+        train_subset=config.evaluate.train_subset or config.pretrain.train_subset,
+        config=config.evaluate,
+    )
+    checkpoint = model.checkpoint
+    heads = heads_on_rows(
+        None if checkpoint is None else checkpoint.model,
+        classes_fit=checkpoint is not None and not class_mismatch(checkpoint, tables.classes),
+        gvf=model.gvf,
+    )
+    return measure_features(material, heads, config.evaluate, on_progress)
 
 
 def _report(
@@ -120,12 +195,16 @@ def _read_tables(inputs: Inputs) -> DatasetTables:
     )
 
 
-def _predict(
-    config: Config,
-    inputs: Inputs,
-    tables: DatasetTables,
-    on_clips: Callable[[int, int], None],
-) -> Predictions:
+@dataclass(frozen=True, kw_only=True)
+class _Model:
+    """The checkpoint that was exported with, as far as it has heads of this method."""
+
+    checkpoint: LoadedCheckpoint | None
+    gvf: GvfTable | None
+    precision: Precision
+
+
+def _load_model(config: Config, inputs: Inputs) -> _Model:
     checkpoint: LoadedCheckpoint | None
     if config.export.checkpoint is None:  # as pretraining validated it, so that the figures agree
         best = inputs["pretrain"].file("best.pth")
@@ -136,6 +215,13 @@ def _predict(
             config.export.checkpoint, encoder=config.encoder, cache_dir=config.runtime.cache_dir
         )
         precision = config.export.precision
+    gvf = read_gvf(inputs["gvf"].file("gvf.parquet")) if "gvf" in inputs else None
+    return _Model(checkpoint=checkpoint, gvf=gvf, precision=precision)
+
+
+def _predict(
+    config: Config, model: _Model, tables: DatasetTables, on_progress: OnProgress
+) -> Predictions:
     compute = Compute(
         device=str(resolve_device(config.runtime.device)),
         batch_size=config.evaluate.batch_size,
@@ -147,12 +233,16 @@ def _predict(
         videos=tables.videos,
         clips=tables.clips,
         classes=tables.classes,
-        gvf=read_gvf(inputs["gvf"].file("gvf.parquet")) if "gvf" in inputs else None,
+        gvf=model.gvf,
         clip=config.clip,
         clips_per_segment=config.evaluate.clips_per_segment,
     )
     return predict_subset(
-        checkpoint, subset, precision=precision, compute=compute, progress=on_clips
+        model.checkpoint,
+        subset,
+        precision=model.precision,
+        compute=compute,
+        progress=lambda done, total: on_progress("clips", done, total),
     )
 
 

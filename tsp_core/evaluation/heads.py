@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from tsp_core.evaluation.roc import region_auc
+
 REGION_LABELS = ("Action", "No action")
 """Outputs of the temporal-region head, in the official order."""
 
@@ -154,6 +156,14 @@ def score_predictions(predictions: pa.Table, classes: Sequence[str]) -> dict[str
         if score is not None:
             scores[head] = score
     return scores
+
+
+def region_auc_of(predictions: pa.Table) -> float | None:
+    """AUC of the region head over the clips of a table of predictions; None where undefined."""
+    known = predictions.filter(pc.is_valid(predictions["region_logits"]))
+    logits: Any = known["region_logits"].combine_chunks()
+    values = logits.flatten().to_numpy().reshape(len(known), -1)
+    return region_auc(values, known["region"].to_numpy())
 
 
 def _confusion(

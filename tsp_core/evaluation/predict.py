@@ -127,7 +127,7 @@ def predict_subset(
             workers=compute.workers,
             progress=progress,
         )
-    mismatch = _class_mismatch(checkpoint, subset.classes)
+    mismatch = class_mismatch(checkpoint, subset.classes)
     if mismatch:
         notes.append(mismatch)
     if unread := _num_unread(table):
@@ -172,7 +172,7 @@ def _obstacle(checkpoint: LoadedCheckpoint | None, subset: Subset, clips: pa.Tab
     return ""
 
 
-def _class_mismatch(checkpoint: LoadedCheckpoint, classes: tuple[str, ...]) -> str:
+def class_mismatch(checkpoint: LoadedCheckpoint, classes: tuple[str, ...]) -> str:
     """Why the action head says nothing about this data set; empty when it does."""
     info = checkpoint.info
     if info.heads == "region":

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tsp_core.evaluation.localizers.probes import roc_auc
 from tsp_core.evaluation.localizers.sequences import (
     ACTION,
     UNKNOWN,
     FeatureSequence,
     RowLabels,
 )
+from tsp_core.evaluation.roc import roc_auc
 
 _SHRINKAGE = 0.1  # towards a multiple of the identity: there may be fewer rows than features
 

@@ -1,8 +1,9 @@
 """Evaluate: how good the exported checkpoint's heads and features are, with a report.
 
-Publishes `metrics.json`, `predictions.parquet` (`predictions_schema`), `report.html` (one page
-that needs nothing else), and `report.md` with its pictures (`confusion.png`, ...) beside it. Heads
-are evaluated when the export was made with a checkpoint that has them.
+Publishes `metrics.json`, `predictions.parquet` (`predictions_schema`), `detections.parquet`,
+`report.html` (one page that needs nothing else), and `report.md` with its pictures beside it. Heads
+are evaluated when the export was made with a checkpoint that has them, features when they were
+exported of a training subset and of the evaluated one.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tsp_core import artifacts
 from tsp_core.artifacts import ArtifactRef, Recipe
 from tsp_core.config import Config, recipe_fields
 from tsp_core.evaluation.sections.configuration import shown_configuration
-from tsp_core.schemas import predictions_schema, write_table
+from tsp_core.schemas import DETECTIONS, predictions_schema, write_table
 from tsp_core.stages.base import (
     Inputs,
     Plan,
@@ -32,7 +33,7 @@ from tsp_core.stages.base import (
 if TYPE_CHECKING:
     from tsp_core.evaluation.assemble import Evaluation
 
-VERSION = 1
+VERSION = 2
 
 
 def plan(config: Config, inputs: Inputs) -> Plan:
@@ -62,39 +63,33 @@ def finish(
     """
     from tsp_core.evaluation.assemble import evaluate  # imports torch, which planning does without
 
-    def on_clips(done: int, total: int) -> None:
-        progress(Progress(stage="evaluate", done=done, total=total, unit="clips"))
+    def on_progress(unit: str, done: int, total: int) -> None:
+        progress(Progress(stage="evaluate", done=done, total=total, unit=unit))
 
-    evaluation = evaluate(config, inputs, on_clips)
-    summary = _summary(config, evaluation)
-    artifact = _publish(config.root_uri, plan.recipe, evaluation, summary)
-    return StageReport(stage="evaluate", artifact=artifact, summary=summary)
-
-
-def _summary(config: Config, evaluation: Evaluation) -> dict[str, Any]:
-    summary: dict[str, Any] = {"subset": config.evaluate.subset}
-    for head, score in evaluation.scores.items():
-        summary[f"accuracy_{head}"] = score.accuracy
-        summary[f"balanced_accuracy_{head}"] = score.balanced_accuracy
-    summary["clips"] = len(evaluation.predictions)
-    summary["notes"] = list(evaluation.notes)
-    return summary
+    evaluation = evaluate(config, inputs, on_progress)
+    artifact = _publish(config.root_uri, plan.recipe, evaluation)
+    return StageReport(stage="evaluate", artifact=artifact, summary=dict(evaluation.summary))
 
 
-def _publish(
-    root: str, recipe: Recipe, evaluation: Evaluation, summary: dict[str, Any]
-) -> ArtifactRef:
+def _publish(root: str, recipe: Recipe, evaluation: Evaluation) -> ArtifactRef:
     from tsp_core.evaluation.report import render_html, render_markdown
 
     num_classes = evaluation.predictions.schema.field("action_logits").type.list_size
     with tempfile.TemporaryDirectory() as folder:
-        table = Path(folder, "predictions.parquet")
-        write_table(str(table), evaluation.predictions, predictions_schema(num_classes))
+        tables = {
+            Path(folder, "predictions.parquet"): (
+                evaluation.predictions,
+                predictions_schema(num_classes),
+            ),
+            Path(folder, "detections.parquet"): (evaluation.detections, DETECTIONS),
+        }
+        for path, (table, schema) in tables.items():
+            write_table(str(path), table, schema)
         files: dict[str, Path | bytes] = {
-            table.name: table,
+            **{path.name: path for path in tables},
             "metrics.json": json.dumps(evaluation.metrics, indent=1, allow_nan=False).encode(),
             "report.html": render_html(evaluation.report).encode(),
             "report.md": render_markdown(evaluation.report).encode(),
             **{picture.file: picture.png for picture in evaluation.report.pictures},
         }
-        return artifacts.publish(root, recipe, files, summary=summary)
+        return artifacts.publish(root, recipe, files, summary=evaluation.summary)

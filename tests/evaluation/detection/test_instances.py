@@ -18,14 +18,15 @@ from tsp_core.schemas import DETECTIONS, SEGMENTS, read_table, table_from_rows, 
 def test_detections_survive_a_file(tmp_path):
     detections = found(("a", 1, 0.5, 2.25, 0.125), ("b", 0, 1, 2, 0.5))
     path = str(tmp_path / "detections.parquet")
-    write_table(path, detections_table(detections), DETECTIONS)
-    back = detections_from_table(read_table(path, "detections"))
+    write_table(path, detections_table(detections, localizer="heads"), DETECTIONS)
+    back = detections_from_table(read_table(path, "detections"), localizer="heads")
     for name in ("videos", "label_indices", "t_start", "t_end", "scores"):
         assert getattr(back, name).tolist() == getattr(detections, name).tolist()
 
 
 def test_no_detections_survive_a_table():
-    assert len(detections_from_table(detections_table(concatenate([])))) == 0
+    table = detections_table(concatenate([]), localizer="heads")
+    assert len(detections_from_table(table, localizer="heads")) == 0
 
 
 def test_concatenate_keeps_the_order():

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from tests.evaluation.detection.oracle import truth
 from tests.evaluation.localizers.made_up import made_up
 from tsp_core.evaluation.localizers.probes import (
-    roc_auc,
     score_probes,
     train_linear_probe,
     train_probes,
 )
+from tsp_core.evaluation.roc import roc_auc
 
 CLASSES = ("run", "jump")
 

@@ -88,16 +88,18 @@ def instances_from_segments(segments: pa.Table, *, subset: str, kind: str = "act
     return Instances(**_columns(segments.filter(chosen)))
 
 
-def detections_from_table(table: pa.Table) -> Detections:
-    """Take detections from a table of the schema DETECTIONS."""
+def detections_from_table(table: pa.Table, *, localizer: str) -> Detections:
+    """Take the detections of one localizer from a table of the schema DETECTIONS."""
+    table = table.filter(pc.field("localizer") == localizer)
     scores = np.asarray(table["score"].to_numpy(), dtype=np.float64)
     return Detections(**_columns(table), scores=scores)
 
 
-def detections_table(detections: Detections) -> pa.Table:
+def detections_table(detections: Detections, *, localizer: str) -> pa.Table:
     """Build a table of the schema DETECTIONS, rows in the given order."""
     schema = DETECTIONS.with_metadata()
     columns: dict[str, Any] = {
+        "localizer": pa.repeat(localizer, len(detections)),
         "video": pa.array(detections.videos.tolist(), pa.string()),
         "label_index": pa.array(detections.label_indices.astype(np.int32)),
         "t_start": pa.array(detections.t_start),

@@ -96,7 +96,7 @@ def head_sequence(
 
 
 def localize_by_heads(
-    heads: HeadSequence, *, sigma: float = 0.5, max_detections: int = 200
+    heads: HeadSequence, *, sigma: float = 0.5, max_detections: int = 200, max_classes: int = 20
 ) -> Detections:
     """Detect actions in one video from the outputs of its heads.
 
@@ -104,11 +104,13 @@ def localize_by_heads(
         heads: Outputs of the heads.
         sigma: Of soft-NMS.
         max_detections: Per video.
+        max_classes: Of more classes, those with the highest probability anywhere in the video are
+            looked for.
     """
     points = _between_rows(heads)
-    found = concatenate(
-        [_detections_of_class(points, label) for label in range(points.probabilities.shape[1])]
-    )
+    highest = points.probabilities.max(axis=0)
+    labels = np.sort(np.argsort(-highest, kind="stable")[:max_classes])
+    found = concatenate([_detections_of_class(points, int(label)) for label in labels])
     return soft_nms(found, sigma=sigma, min_score=_MIN_SCORE, max_detections=max_detections)
 
 

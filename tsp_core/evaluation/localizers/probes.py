@@ -18,13 +18,14 @@ from torch.nn.functional import cross_entropy
 from tsp_core.evaluation.detection.instances import Instances
 from tsp_core.evaluation.heads import REGION_LABELS, HeadScore, score_head
 from tsp_core.evaluation.localizers.sequences import (
-    ACTION,
-    UNKNOWN,
     FeatureSequence,
     RowLabels,
+    by_video,
+    label_rows,
     label_videos,
     stacked,
 )
+from tsp_core.evaluation.roc import region_auc
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -118,14 +119,34 @@ def score_probes(
         classes: Names in index order.
         ambiguous: Segments whose rows are left out.
     """
-    features, labels = stacked(sequences, label_videos(sequences, actions, ambiguous=ambiguous))
+    of_video, unclear = by_video(actions), by_video(ambiguous) if ambiguous is not None else {}
+    labels: list[RowLabels] = []
+    outputs: dict[str, list[NDArray[np.float32]]] = {"action": [], "region": []}
+    for name in sorted(sequences):
+        sequence = sequences[name]  # read once, and not kept: a subset may not fit into memory
+        labels.append(
+            label_rows(sequence.t_center, of_video.get(name), ambiguous=unclear.get(name))
+        )
+        for head, probe in (("action", probes.action), ("region", probes.region)):
+            if probe is not None:
+                outputs[head].append(probe.logits(sequence.features))
+    return _scores(outputs, labels, classes)
+
+
+def _scores(
+    outputs: Mapping[str, list[NDArray[np.float32]]],
+    labels: Sequence[RowLabels],
+    classes: Sequence[str],
+) -> ProbeScores:
     action = region = auc = None
-    if probes.action is not None:
-        action = score_head(probes.action.logits(features), labels.label_indices, classes)
-    if probes.region is not None:
-        logits = probes.region.logits(features)
-        region = score_head(logits, labels.regions, REGION_LABELS)
-        auc = _region_auc(logits, labels)
+    if outputs["action"]:
+        truth = np.concatenate([label.label_indices for label in labels])
+        action = score_head(np.concatenate(outputs["action"]), truth, classes)
+    if outputs["region"]:
+        logits = np.concatenate(outputs["region"])
+        truth = np.concatenate([label.regions for label in labels])
+        region = score_head(logits, truth, REGION_LABELS)
+        auc = region_auc(logits, truth)
     return ProbeScores(action=action, region=region, region_auc=auc)
 
 
@@ -172,26 +193,6 @@ def train_linear_probe(
     return LinearProbe(mean=mean, scale=scale, weight=weight, bias=bias)
 
 
-def roc_auc(scores: NDArray[np.floating[Any]], is_positive: NDArray[np.bool_]) -> float | None:
-    """Probability that a positive row scores above a negative one, ties counting half.
-
-    Args:
-        scores: [N].
-        is_positive: bool [N].
-
-    Returns:
-        Area under the ROC curve (Mann and Whitney's U), or None when one kind is absent.
-    """
-    num_positive = int(is_positive.sum())
-    num_negative = len(is_positive) - num_positive
-    if num_positive == 0 or num_negative == 0:
-        return None
-    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]  # of ties, the mean rank
-    wins = ranks[is_positive].sum() - num_positive * (num_positive + 1) / 2
-    return float(wins / (num_positive * num_negative))
-
-
 def _trained(
     features: NDArray[np.float32], labels: NDArray[np.int64], num_classes: int
 ) -> LinearProbe | None:
@@ -199,12 +200,6 @@ def _trained(
     if len(np.unique(labels[known])) < 2:
         return None
     return train_linear_probe(features[known], labels[known], num_classes)
-
-
-def _region_auc(logits: NDArray[np.float32], labels: RowLabels) -> float | None:
-    known = labels.regions != UNKNOWN
-    margin = logits[known, ACTION] - logits[known, 1 - ACTION]
-    return roc_auc(margin, labels.regions[known] == ACTION)
 
 
 def _fit(
