@@ -19,9 +19,10 @@ import typer
 
 from flows import cli_files, descriptions
 from tsp_core.config import STAGE_NAMES, Config, StageName
-from tsp_core.errors import PermanentError, TrainingError, TspError
+from tsp_core.errors import ConfigError, PermanentError, TrainingError, TspError
 
 if TYPE_CHECKING:
+    from tsp_core.artifacts import ArtifactRef
     from tsp_core.stages.base import StageReport
 
 app = typer.Typer(
@@ -104,7 +105,7 @@ def run(
 ) -> None:
     """Run the whole pipeline as a Prefect flow; what is up to date is reused.
 
-    Uses Prefect's embedded server, or that of PREFECT_API_URL.
+    A configuration with study.variants is run once per variant and seed, and compared. Uses Prefect's embedded server, or that of PREFECT_API_URL.
     """
     _run_pipeline(config, assignments or (), through)
 
@@ -112,8 +113,11 @@ def run(
 def _run_pipeline(config: str, assignments: Sequence[str], through: StageName) -> None:
     from tsp_core.config_io import load_config, parse_assignments
 
-    load_config(config, assignments=assignments)  # says what is wrong before anything starts
+    settings = load_config(config, assignments=assignments)  # says what is wrong at once
     _prepare_prefect()
+    if settings.study.variants:
+        _run_study(config, assignments, through)
+        return
     from flows.console import displayed, print_results
     from flows.full_pipeline import full_pipeline
     from tasks.progress import observed_by
@@ -122,6 +126,20 @@ def _run_pipeline(config: str, assignments: Sequence[str], through: StageName) -
         start: Callable[..., dict[str, StageReport]] = full_pipeline
         reports = start(config, through=through, **parse_assignments(assignments))
     print_results(reports)
+
+
+def _run_study(config: str, assignments: Sequence[str], through: StageName) -> None:
+    from flows.console import displayed, print_study
+    from flows.study import study
+    from tasks.progress import observed_by
+    from tsp_core.config_io import parse_assignments
+
+    if through != STAGE_NAMES[-1]:
+        raise ConfigError(f"--through {through}: a study is run as a whole; leave --through out")
+    with displayed() as progress, observed_by(progress):
+        start: Callable[..., ArtifactRef] = study
+        comparison = start(config, **parse_assignments(assignments))
+    print_study(comparison)
 
 
 def _prepare_prefect() -> None:

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from tsp_core import status as state
 from tsp_core import storage
+from tsp_core.artifacts import ArtifactRef
 from tsp_core.stages.base import Progress as StageProgress
 from tsp_core.stages.base import ProgressCallback, StageReport
 
@@ -122,6 +123,18 @@ def print_results(reports: Mapping[str, StageReport]) -> None:
         for key, value in sorted(reports["evaluate"].summary.items()):
             if "accuracy" in key and isinstance(value, int | float):
                 _print_pair(console, f"validation {key.replace('_', ' ')}", f"{value:.1%}")
+
+
+def print_study(comparison: ArtifactRef) -> None:
+    """Print what a study ends with: the table of its variants, and where the report is."""
+    console = Console()
+    rows = storage.read_bytes(comparison.file("table.md")).decode().splitlines()
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    table = Table(*cells[0], box=None, pad_edge=False)
+    for row in cells[2:]:
+        table.add_row(*map(_escaped, row))
+    console.print(table, soft_wrap=True)
+    _print_pair(console, "report", storage.redact(comparison.file("report.html")))
 
 
 def _print_pair(console: Console, name: str, value: str) -> None:

@@ -88,6 +88,14 @@ def show_report(reports: Mapping[str, StageReport], *, key_prefix: str) -> None:
     create_markdown_artifact(text, key=f"{key_prefix}-report", description="Report")
 
 
+@_best_effort
+def show_study(comparison: ArtifactRef, *, key_prefix: str) -> None:
+    """Show the comparison of a study with its pictures, and a link to its page."""
+    text = _with_pictures(_text_file(comparison, "report.md"), comparison)
+    create_markdown_artifact(text, key=f"{key_prefix}-study", description="Study")
+    _link(comparison.file("report.html"), f"{key_prefix}-study-link", "The study as one page")
+
+
 def _link(uri: str, key: str, description: str) -> None:
     target = uri
     if storage.is_local(uri):

@@ -54,6 +54,7 @@ __all__ = [
     "RuntimeConfig",
     "Section",
     "StageName",
+    "StudyConfig",
     "recipe_fields",
 ]
 
