@@ -8,7 +8,7 @@ export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench check format docs clean
+.PHONY: help install demo test bench check format docs site clean
 
 help:  ## Show what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ format: install  ## Format the code and fix what the linter can fix
 
 docs: install  ## Write the generated pages (docs/configuration.md)
 	$(BIN)/python -m tsp_core.config_reference docs/configuration.md
+
+site: install  ## Build the documentation as a site in build/site/, checking its links
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 clean:  ## Remove what running leaves behind, not the environment
 	rm -rf demo-run build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

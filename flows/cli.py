@@ -11,14 +11,15 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows import cli_files, descriptions
-from tsp_core.config import STAGE_NAMES, Config, StageName
+from flows import cli_files, cli_init, descriptions
+from flows.options import ConfigArgument, DryRunOption, JsonOption, QuietOption, SetOption
+from tsp_core.config import STAGE_NAMES, StageName
 from tsp_core.errors import ConfigError, PermanentError, TrainingError, TspError
 
 if TYPE_CHECKING:
@@ -34,13 +35,6 @@ app = typer.Typer(
 )
 
 _DEBUG = "TSP_DEBUG"
-ConfigArgument = Annotated[
-    str, typer.Argument(metavar="CONFIG", help="Path or URI of a YAML file.")
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as in export.stride=8."),
-]
 
 
 @app.callback()
@@ -85,16 +79,18 @@ def demo(
     ),
     minutes: Annotated[float, typer.Option(help="Minutes of video to draw.")] = 8.0,
     seed: Annotated[int, typer.Option(help="Seed of the dataset.")] = 0,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Make the demo dataset and run the whole pipeline on it."""
     from tsp_core.demo import make_demo
 
     def progress(done: int, total: int, video: str) -> None:
-        if done:
+        if done and not quiet:
             print(f"demo: {done}/{total} videos drawn ({video})", file=sys.stderr)
 
     config = make_demo(out, seed=seed, minutes=minutes, progress=progress)
-    _run_pipeline(str(config), (), STAGE_NAMES[-1])
+    _run_pipeline(str(config), (), STAGE_NAMES[-1], quiet=quiet, as_json=as_json)
 
 
 @app.command()
@@ -102,44 +98,86 @@ def run(
     config: ConfigArgument,
     assignments: SetOption = None,
     through: Annotated[StageName, typer.Option(help="Last stage to run.")] = STAGE_NAMES[-1],
+    dry_run: DryRunOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Run the whole pipeline as a Prefect flow; what is up to date is reused.
 
-    A configuration with study.variants is run once per variant and seed, and compared. Uses Prefect's embedded server, or that of PREFECT_API_URL.
+    A configuration with study.variants is run once per variant and seed, and compared. Uses
+    Prefect's embedded server, or that of PREFECT_API_URL.
     """
-    _run_pipeline(config, assignments or (), through)
+    if dry_run:
+        stages = STAGE_NAMES[: STAGE_NAMES.index(through) + 1]
+        _show_plan(config, assignments or (), stages, as_json=as_json)
+    else:
+        _run_pipeline(config, assignments or (), through, quiet=quiet, as_json=as_json)
 
 
-def _run_pipeline(config: str, assignments: Sequence[str], through: StageName) -> None:
+def _show_plan(
+    config: str, assignments: Sequence[str], stages: Sequence[str], *, as_json: bool
+) -> None:
+    from flows.console import print_plan
+    from flows.documents import print_json, stages_document
+    from tsp_core import status as state
+    from tsp_core.config_io import load_config
+
+    found = state.status(load_config(config, assignments=assignments))
+    found = [entry for entry in found if entry.stage in stages]
+    if as_json:
+        print_json({"stages": stages_document(found)})
+    else:
+        print_plan(found)
+
+
+def _run_pipeline(
+    config: str, assignments: Sequence[str], through: StageName, *, quiet: bool, as_json: bool
+) -> None:
     from tsp_core.config_io import load_config, parse_assignments
 
     settings = load_config(config, assignments=assignments)  # says what is wrong at once
     _prepare_prefect()
     if settings.study.variants:
-        _run_study(config, assignments, through)
+        _run_study(config, assignments, through, quiet=quiet, as_json=as_json)
         return
-    from flows.console import displayed, print_results
+    from flows.console import displayed
     from flows.full_pipeline import full_pipeline
     from tasks.progress import observed_by
 
-    with displayed() as progress, observed_by(progress):
+    with displayed(quiet=quiet) as progress, observed_by(progress):
         start: Callable[..., dict[str, StageReport]] = full_pipeline
         reports = start(config, through=through, **parse_assignments(assignments))
-    print_results(reports)
+    _print_reports(reports, as_json=as_json)
 
 
-def _run_study(config: str, assignments: Sequence[str], through: StageName) -> None:
+def _print_reports(reports: Mapping[str, StageReport], *, as_json: bool) -> None:
+    from flows.console import print_results
+    from flows.documents import print_json, reports_document
+
+    if as_json:
+        print_json(reports_document(reports))
+    else:
+        print_results(reports)
+
+
+def _run_study(
+    config: str, assignments: Sequence[str], through: StageName, *, quiet: bool, as_json: bool
+) -> None:
     from flows.console import displayed, print_study
+    from flows.documents import print_json, study_document
     from flows.study import study
     from tasks.progress import observed_by
     from tsp_core.config_io import parse_assignments
 
     if through != STAGE_NAMES[-1]:
         raise ConfigError(f"--through {through}: a study is run as a whole; leave --through out")
-    with displayed() as progress, observed_by(progress):
+    with displayed(quiet=quiet) as progress, observed_by(progress):
         start: Callable[..., ArtifactRef] = study
         comparison = start(config, **parse_assignments(assignments))
-    print_study(comparison)
+    if as_json:
+        print_json(study_document(comparison))
+    else:
+        print_study(comparison)
 
 
 def _prepare_prefect() -> None:
@@ -148,11 +186,18 @@ def _prepare_prefect() -> None:
     prepare(quiet=not _is_debugging())
 
 
-def _stage_command(stage: StageName, description: str) -> Callable[[str, list[str] | None], None]:
-    def command(config: ConfigArgument, assignments: SetOption = None) -> None:
-        from tsp_core.config_io import load_config
-
-        _run_one_stage(load_config(config, assignments=assignments or ()), stage)
+def _stage_command(stage: StageName, description: str) -> Callable[..., None]:
+    def command(
+        config: ConfigArgument,
+        assignments: SetOption = None,
+        dry_run: DryRunOption = False,
+        quiet: QuietOption = False,
+        as_json: JsonOption = False,
+    ) -> None:
+        if dry_run:
+            _show_plan(config, assignments or (), (stage,), as_json=as_json)
+        else:
+            _run_one_stage(config, assignments or (), stage, quiet=quiet, as_json=as_json)
 
     command.__doc__ = f"{description}\n\nRuns in this process, without Prefect."
     return command
@@ -162,29 +207,42 @@ for _stage, _description in descriptions.STAGES.items():
     app.command(_stage)(_stage_command(_stage, _description))
 
 
-def _run_one_stage(config: Config, stage: StageName) -> None:
-    from flows.console import displayed, print_results
+def _run_one_stage(
+    config: str, assignments: Sequence[str], stage: StageName, *, quiet: bool, as_json: bool
+) -> None:
+    from flows.console import displayed
     from flows.direct import run_directly
+    from tsp_core.config_io import load_config
 
-    with displayed() as progress:
-        report: StageReport = run_directly(config, stage, progress)
-    state = "up to date" if report.reused else "done"
-    print(f"{stage}: {state}: {report.artifact.uri}", file=sys.stderr)
-    for key, value in report.summary.items():
-        print(f"  {key}: {value}", file=sys.stderr)
-    print_results({stage: report})
+    settings = load_config(config, assignments=assignments)
+    with displayed(quiet=quiet) as progress:
+        report: StageReport = run_directly(settings, stage, progress)
+    if not quiet:
+        state = "up to date" if report.reused else "done"
+        print(f"{stage}: {state}: {report.artifact.uri}", file=sys.stderr)
+        for key, value in report.summary.items():
+            print(f"  {key}: {value}", file=sys.stderr)
+    _print_reports({stage: report}, as_json=as_json)
 
 
 @app.command()
-def status(config: ConfigArgument, assignments: SetOption = None) -> None:
+def status(
+    config: ConfigArgument, assignments: SetOption = None, as_json: JsonOption = False
+) -> None:
     """Show what is done, what is stale and why, and which videos are in quarantine."""
     from flows.console import print_status
+    from flows.documents import print_json, status_document
     from tsp_core import status as state
     from tsp_core.config_io import load_config
 
     found = state.status(load_config(config, assignments=assignments or ()))
     current = {entry.stage: entry.artifact for entry in found if entry.artifact is not None}
-    print_status(found, state.quarantined(current), state.num_problems(current))
+    shown = (found, state.quarantined(current), state.num_problems(current))
+    if as_json:
+        print_json(status_document(*shown))
+    else:
+        print_status(*shown)
 
 
 cli_files.register(app)
+cli_init.register(app)

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from flows.documents import result_uris
 from tsp_core import status as state
 from tsp_core import storage
 from tsp_core.artifacts import ArtifactRef
 from tsp_core.stages.base import Progress as StageProgress
-from tsp_core.stages.base import ProgressCallback, StageReport
+from tsp_core.stages.base import ProgressCallback, StageReport, no_progress
 
 PLAIN_INTERVAL_SECONDS = 10.0
 _OWN_LOGGERS = {"flows": logging.INFO, "tasks": logging.INFO, "tsp_core": logging.WARNING}
+_VERBS = {
+    "done": ("reuse", "green"),
+    "stale": ("run", "yellow"),
+    "missing": ("run", "yellow"),
+    "not used": ("skip", "dim"),
+}
 _COLORS = {"done": "green", "stale": "yellow", "missing": "red", "not used": "dim"}
 
 
@@ -36,18 +44,23 @@ class _ConsoleHandler(logging.Handler):
 
 
 @contextmanager
-def displayed() -> Iterator[ProgressCallback]:
-    """Show the project's log lines and progress on stderr; yields the progress callback."""
+def displayed(*, quiet: bool = False) -> Iterator[ProgressCallback]:
+    """Show the project's log lines and progress on stderr; yields the progress callback.
+
+    When quiet, warnings and errors only. Colours follow the terminal and NO_COLOR.
+    """
     console = Console(stderr=True)
     handlers: list[tuple[logging.Logger, logging.Handler]] = []
     for name, level in _OWN_LOGGERS.items():
         logger = logging.getLogger(name)
         logger.setLevel(logging.INFO)
-        handler: logging.Handler = _ConsoleHandler(console, level)
+        handler: logging.Handler = _ConsoleHandler(console, logging.WARNING if quiet else level)
         logger.addHandler(handler)
         handlers.append((logger, handler))
     try:
-        if console.is_terminal:
+        if quiet:
+            yield no_progress
+        elif console.is_terminal:
             with _bars(console) as bars:
                 yield _Bars(bars)
         else:
@@ -83,10 +96,11 @@ class _Bars:
 
 
 class _Lines:
-    """A line when a stage's work begins and ends, and every ten seconds between."""
+    """A line when a stage's work begins and ends, and every ten seconds between, with its ETA."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._began: dict[str, tuple[float, float]] = {}
         self._printed_at: dict[str, float] = {}
         self._finished: set[str] = set()
 
@@ -98,8 +112,18 @@ class _Lines:
             self._finished.add(key)
         if is_last or now - self._printed_at.get(key, 0.0) >= PLAIN_INTERVAL_SECONDS:
             self._printed_at[key] = now
-            text = f"{progress.stage}: {_text(progress)}"
+            began = self._began.setdefault(key, (now, progress.done))
+            text = f"{progress.stage}: {_text(progress)}{_eta(progress, began, now)}"
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _eta(progress: StageProgress, began: tuple[float, float], now: float) -> str:
+    """Time left at the rate since the first report; nothing when none is known yet."""
+    seconds, done = now - began[0], progress.done - began[1]
+    left = progress.total - progress.done
+    if seconds < PLAIN_INTERVAL_SECONDS / 2 or done <= 0 or left <= 0:
+        return ""
+    return f", {timedelta(seconds=round(left * seconds / done))} left"
 
 
 def _text(progress: StageProgress) -> str:
@@ -110,15 +134,8 @@ def _text(progress: StageProgress) -> str:
 def print_results(reports: Mapping[str, StageReport]) -> None:
     """Print what a run ends with: where things are, and the heads' validation accuracies."""
     console = Console()
-    places = {
-        "features": ("export", ""),
-        "checkpoint": ("pretrain", "best.pth"),
-        "report": ("evaluate", "report.html"),
-    }
-    for what, (stage, name) in places.items():
-        if stage in reports:
-            uri = reports[stage].artifact.uri
-            _print_pair(console, what, storage.redact(storage.join(uri, name) if name else uri))
+    for what, uri in result_uris(reports).items():
+        _print_pair(console, what, uri)
     if "evaluate" in reports:
         for key, value in sorted(reports["evaluate"].summary.items()):
             if "accuracy" in key and isinstance(value, int | float):
@@ -162,6 +179,18 @@ def print_status(
             f"\n{num_problems} problems in the annotations; see problems.parquet of annotate",
             highlight=False,
         )
+
+
+def print_plan(found: Sequence[state.StageStatus]) -> None:
+    """Print what a run would do with each stage, and why."""
+    console = Console()
+    table = Table("stage", "would", "why / where", "videos to do", box=None, pad_edge=False)
+    for entry in found:
+        verb, color = _VERBS[entry.state]
+        where = storage.redact(entry.artifact.uri) if entry.artifact else entry.reason
+        todo = f"{entry.num_videos_to_do} of {entry.num_videos}" if entry.num_videos else ""
+        table.add_row(entry.stage, f"[{color}]{verb}[/{color}]", _escaped(where), todo)
+    console.print(table, soft_wrap=True)
 
 
 def _escaped(text: str) -> str:

@@ -19,7 +19,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"flows"}),
     frozenset({"tasks"}),
     frozenset({"tsp_core.study"}),
-    frozenset({"tsp_core.pipeline", "tsp_core.runs", "tsp_core.status"}),
+    frozenset({"tsp_core.pipeline", "tsp_core.runs", "tsp_core.starter", "tsp_core.status"}),
     frozenset({"tsp_core.stages"}),
     frozenset({"tsp_core.evaluation"}),
     frozenset({"tsp_core.training", "tsp_core.features"}),
@@ -27,6 +27,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             "tsp_core.errors",
+            "tsp_core.extensions",
             "tsp_core.config",
             "tsp_core.config_base",
             "tsp_core.config_data",

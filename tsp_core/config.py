@@ -11,13 +11,16 @@ annotations are written in `tsp_core.config_data`, what they are built from in
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from tsp_core.config_base import (
     RUNTIME,
     URI,
+    AnnotationFormat,
+    EncoderName,
+    FeatureFormat,
     Fraction01,
     NonNegativeFloat,
     PositiveFloat,
@@ -27,12 +30,14 @@ from tsp_core.config_base import (
 )
 from tsp_core.config_data import AnnotateConfig, ClipConfig, IndexConfig, IngestConfig
 from tsp_core.config_study import StudyConfig
+from tsp_core.extensions import load_extensions
 
 __all__ = [
     "RUNTIME",
     "STAGE_NAMES",
     "URI",
     "AnnotateConfig",
+    "AnnotationFormat",
     "ClipConfig",
     "Config",
     "EncoderConfig",
@@ -58,8 +63,6 @@ __all__ = [
     "recipe_fields",
 ]
 
-EncoderName = Literal["r2plus1d_34", "r2plus1d_18", "r3d_18", "mc3_18", "r2plus1d_tiny"]
-FeatureFormat = Literal["h5", "npy", "pkl", "parquet"]
 Precision = Literal["fp32", "bf16", "fp16"]
 LocalizerName = Literal["probes", "heads", "detector"]
 StageName = Literal["ingest", "annotate", "index", "gvf", "pretrain", "export", "evaluate"]
@@ -284,6 +287,11 @@ class Config(Section):
         description="Where everything is written: a folder or any fsspec URI (s3://bucket/prefix).",
         json_schema_extra=URI,
     )
+    extensions: tuple[str, ...] = Field(
+        (),
+        description="Python modules, or paths of .py files, that add encoders or formats. They run "
+        "with your rights: name only what you trust.",
+    )
     clip: ClipConfig = ClipConfig()
     encoder: EncoderConfig = EncoderConfig()
     ingest: IngestConfig = IngestConfig()
@@ -295,6 +303,20 @@ class Config(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     study: StudyConfig = StudyConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _import_extensions(cls, values: Any) -> Any:
+        """Make the names known that the sections may hold."""
+        given = values.get("extensions") if isinstance(values, dict) else None
+        if isinstance(given, (list, tuple)) and all(isinstance(item, str) for item in given):
+            load_extensions(given)
+        return values
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        """Also import the extensions where a configuration arrives in another process."""
+        super().__setstate__(state)
+        load_extensions(self.extensions)
 
     @property
     def root_uri(self) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+
+from tsp_core import extensions
+from tsp_core.extensions import Names
 
 RUNTIME: dict[str, Any] = {"runtime": True}
 """Marks a field that cannot change any artifact's content."""
@@ -16,6 +19,17 @@ PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction01 = Annotated[float, Field(ge=0, le=1)]
+
+
+def _one_of(names: Names) -> tuple[AfterValidator, WithJsonSchema]:
+    """A known name; forms offer the project's own."""
+    schema = {"type": "string", "enum": list(names.builtin)}
+    return AfterValidator(names.known), WithJsonSchema(schema)
+
+
+EncoderName = Annotated[str, *_one_of(extensions.ENCODERS)]
+AnnotationFormat = Annotated[str, *_one_of(extensions.ANNOTATION_FORMATS)]
+FeatureFormat = Annotated[str, *_one_of(extensions.FEATURE_FORMATS)]
 
 
 class Section(BaseModel):

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from tsp_core.config_base import (
     RUNTIME,
     URI,
+    AnnotationFormat,
     Fraction01,
     NonNegativeFloat,
     PositiveFloat,
@@ -90,9 +91,7 @@ class AnnotateConfig(Section):
         "mapping from subset to file.",
         json_schema_extra=URI,
     )
-    format: Literal["activitynet", "thumos14", "csv", "tsp-csv"] = Field(
-        "activitynet", description="Layout of the annotations."
-    )
+    format: AnnotationFormat = Field("activitynet", description="Layout of the annotations.")
     classes: tuple[str, ...] | None = Field(
         None,
         description="The action classes in index order; an unknown label is then an error. "

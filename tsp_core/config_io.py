@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from tsp_core import storage
 from tsp_core.config import Config
-from tsp_core.errors import ConfigError, StorageError
+from tsp_core.errors import ConfigError, ObjectNotFoundError, StorageError
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
@@ -114,6 +114,10 @@ def _check_study(config: Config, source: str) -> None:
 def _read_yaml(uri: str) -> dict[str, Any]:
     try:
         text = storage.read_bytes(uri).decode("utf-8")
+    except ObjectNotFoundError:
+        raise ConfigError(
+            f"{uri}: cannot read the configuration: no such file or object{_similar_file(uri)}"
+        ) from None
     except StorageError as error:
         raise ConfigError(f"{uri}: cannot read the configuration: {error}") from None
     except UnicodeDecodeError as error:
@@ -132,6 +136,16 @@ def _read_yaml(uri: str) -> dict[str, Any]:
             f"got {type(values).__name__}"
         )
     return values
+
+
+def _similar_file(uri: str) -> str:
+    """Suggest a YAML file of the same folder whose name is close."""
+    if not storage.is_local(uri):
+        return ""
+    path = storage.local_path(uri)
+    names = [file.name for file in path.parent.glob("*.y*ml")]
+    close = difflib.get_close_matches(path.name, names, n=1)
+    return f"; did you mean {str(path.with_name(close[0]))!r}?" if close else ""
 
 
 def _expand_variables(text: str, source: str) -> str:
@@ -194,6 +208,10 @@ def _resolve_paths(values: dict[str, Any], model: type[BaseModel], *, base: str)
                 _resolve_paths(value, field.annotation, base=base)
                 for changes in _changes_of(value) if key == "study" else ():
                     _resolve_paths(changes, Config, base=base)
+        elif key == "extensions" and isinstance(value, (list, tuple)):
+            values[key] = [
+                _absolute(item, base) if str(item).endswith(".py") else item for item in value
+            ]
         elif key in {"weights", "checkpoint"}:
             values[key] = _absolute_weights(value, base)
         elif isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("uri"):

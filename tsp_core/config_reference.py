@@ -41,18 +41,27 @@ def reference() -> str:
 def _section(title: str, model: type[BaseModel]) -> str:
     lines = [f"## {title}", "", (model.__doc__ or "").strip(), ""]
     lines += ["| Key | Type | Default | Changes results | Meaning |", "|---|---|---|---|---|"]
+    schema = model.model_json_schema()["properties"]
     for name, field in model.model_fields.items():
         if not _is_section(field):
             extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
             cells = [
                 f"`{name}`",
-                _type_name(field.annotation),
+                _choices(schema[name]) or _type_name(field.annotation),
                 f"`{_default(field.default)}`",
                 "no" if extra.get("runtime") or model.__name__ in _NEVER else "yes",
                 field.description or "",
             ]
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join([*lines, ""])
+
+
+def _choices(schema: dict[str, Any]) -> str:
+    """The names that a field offers, where it takes a name of a registry."""
+    if "enum" in schema:
+        return " or ".join(f"`{item}`" for item in schema["enum"])
+    inner = _choices(schema["items"]) if isinstance(schema.get("items"), dict) else ""
+    return f"list of {inner}" if inner else ""
 
 
 _NEVER = {"Config", "RuntimeConfig"}

@@ -24,12 +24,23 @@ State = Literal["done", "stale", "missing", "not used"]
 
 @dataclass(frozen=True, kw_only=True)
 class StageStatus:
-    """State of one stage; `reason` is empty when it is done."""
+    """State of one stage.
+
+    Attributes:
+        stage: Name of the stage.
+        state: Whether its artifact is there and up to date.
+        reason: Why not; empty when it is done.
+        artifact: What is published, when it is done.
+        num_videos: Videos that it works on one by one; 0 when that is not known yet.
+        num_videos_to_do: Those whose result is not there yet.
+    """
 
     stage: str
     state: State
     reason: str
     artifact: ArtifactRef | None
+    num_videos: int = 0
+    num_videos_to_do: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +82,14 @@ def _stage_status(
         return StageStatus(stage=stage, state="done", reason="", artifact=plan.existing)
     changes = [] if before is None else list(changes_of(before.recipe, plan.recipe))
     reason = "; ".join([*changes, *_left_to_do(plan)])
-    return StageStatus(stage=stage, state=state, reason=reason or "never run", artifact=None)
+    return StageStatus(
+        stage=stage,
+        state=state,
+        reason=reason or "never run",
+        artifact=None,
+        num_videos=plan.num_items,
+        num_videos_to_do=plan.num_items - plan.num_items_done,
+    )
 
 
 def _left_to_do(plan: Plan) -> list[str]:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import typing
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from tsp_core.config import AnnotateConfig
 
 
 def test_the_configuration_offers_every_format() -> None:
-    choices = typing.get_args(AnnotateConfig.model_fields["format"].annotation)
+    choices = AnnotateConfig.model_json_schema()["properties"]["format"]["enum"]
     assert set(choices) == set(FORMATS)
 
 

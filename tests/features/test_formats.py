@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import get_args
 
 import h5py
 import numpy as np
@@ -10,9 +9,9 @@ import pytest
 
 from tests.features.samples import facts, feature_rows
 from tsp_core import schemas
-from tsp_core.config import FeatureFormat
+from tsp_core.extensions import FEATURE_FORMATS
 from tsp_core.features.folder import FOLDERS
-from tsp_core.features.formats import FORMATS, LAYOUT
+from tsp_core.features.formats import FORMATS
 from tsp_core.features.rows import features_from_table
 
 VIDEOS = {"a": 3, "b c": 1, "v_é": 5}
@@ -20,7 +19,7 @@ VIDEOS = {"a": 3, "b c": 1, "v_é": 5}
 
 def written(folder: Path, name: str) -> dict[str, bytes]:
     folder.mkdir()
-    writer = FORMATS[name](folder, 6)
+    writer = FORMATS[name].writer(folder, 6)
     for video, num_rows in VIDEOS.items():
         writer.write(feature_rows(video, num_rows), facts(num_rows))
     writer.close()
@@ -28,7 +27,7 @@ def written(folder: Path, name: str) -> dict[str, bytes]:
 
 
 def read_back(folder: Path, name: str, video: str) -> np.ndarray:
-    path = folder / LAYOUT[name].format(video=video)
+    path = folder / FORMATS[name].layout.format(video=video)
     if name == "h5":
         with h5py.File(path) as file:
             return file[video][()]
@@ -41,7 +40,7 @@ def read_back(folder: Path, name: str, video: str) -> np.ndarray:
 
 
 def test_every_configured_format_has_a_writer() -> None:
-    assert set(FORMATS) == set(LAYOUT) == set(FOLDERS) == set(get_args(FeatureFormat))
+    assert set(FORMATS) == set(FOLDERS) == set(FEATURE_FORMATS.builtin)
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -1,4 +1,4 @@
-"""A dataset that the real pipeline gets through in half a minute."""
+"""Fake stages and a command line for them; a dataset for the real pipeline, half a minute."""
 
 from __future__ import annotations
 
@@ -6,7 +6,28 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes import FakeStages
+from tests.flows.running import Tsp
 from tsp_core.demo import make_demo
+
+
+@pytest.fixture
+def fakes(monkeypatch: pytest.MonkeyPatch) -> FakeStages:
+    return FakeStages().install(monkeypatch)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    path = tmp_path / "config.yaml"
+    path.write_text("name: cooking\nroot: store\n")
+    return str(path)
+
+
+@pytest.fixture
+def tsp(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Tsp:
+    monkeypatch.delenv("TSP_DEBUG", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    return Tsp(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from flows import cli
 from tests.fakes import FakeStages
+from tests.flows.running import Tsp
 from tests.servers import REPOSITORY
 from tsp_core.config import STAGE_NAMES
 from tsp_core.errors import (
@@ -25,41 +25,6 @@ from tsp_core.errors import (
 from tsp_core.stages.base import Progress, Shard
 
 COMMANDS = ("demo", "run", "status", "segments", "features", *STAGE_NAMES)
-
-
-@pytest.fixture
-def fakes(monkeypatch: pytest.MonkeyPatch) -> FakeStages:
-    return FakeStages().install(monkeypatch)
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> str:
-    path = tmp_path / "config.yaml"
-    path.write_text("name: cooking\nroot: store\n")
-    return str(path)
-
-
-class Tsp:
-    """Runs `tsp ARGUMENTS` in this process."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self._monkeypatch = monkeypatch
-        self._capsys = capsys
-
-    def __call__(self, *arguments: str) -> tuple[int, str, str]:
-        """Return exit code, stdout and stderr."""
-        self._monkeypatch.setattr(sys, "argv", ["tsp", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = self._capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-
-@pytest.fixture
-def tsp(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Tsp:
-    monkeypatch.delenv("TSP_DEBUG", raising=False)
-    monkeypatch.setenv("COLUMNS", "200")
-    return Tsp(monkeypatch, capsys)
 
 
 def test_help_is_instant() -> None:

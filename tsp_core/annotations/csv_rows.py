@@ -52,6 +52,16 @@ def read_rows(
     return rows
 
 
+def header_names(uri: str) -> list[str]:
+    """Read the column names of a CSV file, in lower case with '-' for '_' and spaces.
+
+    Raises:
+        AnnotationError: It cannot be read, or is empty or no CSV.
+    """
+    cells = next((cells for _, cells in _lines(uri) if any(cell.strip() for cell in cells)), [])
+    return [_normal(name) for name in cells]
+
+
 def _lines(uri: str) -> Iterator[tuple[int, list[str]]]:
     """Cells of each row with its line number; a broken quote must not swallow what follows."""
     reader = csv.reader(io.StringIO(read_text(uri), newline=""), strict=True)

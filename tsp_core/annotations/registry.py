@@ -6,8 +6,9 @@ import hashlib
 import posixpath
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
-from tsp_core import artifacts, storage
+from tsp_core import artifacts, extensions, storage
 from tsp_core.annotations import activitynet, plain_csv, thumos14, tsp_csv
 from tsp_core.annotations.records import AnnotatedVideo, Reader, refuse, show
 from tsp_core.errors import AnnotationError, ConfigError, StorageError
@@ -29,13 +30,25 @@ class Format:
     has_background: bool = False
 
 
-FORMATS: Mapping[str, Format] = {
+_formats: dict[str, Format] = {
     "activitynet": Format(read=activitynet.read),
     "thumos14": Format(read=thumos14.read, files=thumos14.class_files),
     "csv": Format(read=plain_csv.read),
     "tsp-csv": Format(read=tsp_csv.read, has_background=True),
 }
-"""Every format by its name in the configuration."""
+
+FORMATS: Mapping[str, Format] = MappingProxyType(_formats)
+"""Every format by its name; `tsp_core.extensions.ANNOTATION_FORMATS` holds the same names."""
+
+
+def register_format(name: str, format: Format) -> None:
+    """Add an annotation format; called by an extension when it is imported.
+
+    Raises:
+        ConfigError: The name is taken.
+    """
+    extensions.ANNOTATION_FORMATS.add(name, getattr(format.read, "__module__", name))
+    _formats[name] = format
 
 
 def find_format(name: str) -> Format:
@@ -44,9 +57,10 @@ def find_format(name: str) -> Format:
     Raises:
         ConfigError: No such format.
     """
-    if name not in FORMATS:
-        raise ConfigError(f"format {name!r}: unknown; use one of {', '.join(FORMATS)}")
-    return FORMATS[name]
+    try:
+        return _formats[extensions.ANNOTATION_FORMATS.known(name)]
+    except ValueError as error:
+        raise ConfigError(f"format: {error}") from None
 
 
 def read_annotations(

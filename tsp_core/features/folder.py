@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tsp_core.features.formats import FORMATS, LAYOUT, FeatureWriter
+from tsp_core.features.formats import FeatureWriter, find_format
 from tsp_core.features.manifest import FeatureSource, ManifestWriter, Quarantined
 from tsp_core.features.recipes import RECIPES
 from tsp_core.features.recipes.base import RecipeContext
@@ -42,8 +42,9 @@ class FeatureFolder:
         self._writers: list[FeatureWriter] = []
         files: dict[str, str] = {}
         for name, below in formats.items():
-            files[name] = (Path(below) / LAYOUT[name]).as_posix()
-            self._writers.append(FORMATS[name](_made(folder / below), source.feature_size))
+            format = find_format(name)
+            files[name] = (Path(below) / format.layout).as_posix()
+            self._writers.append(format.writer(_made(folder / below), source.feature_size))
         for name in recipes:
             assert context is not None, "recipes need a context"
             self._writers.append(RECIPES[name](_made(folder / "recipes" / name), context))

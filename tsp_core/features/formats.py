@@ -1,20 +1,24 @@
 """The file formats of exported features: one writer per format, taking one video at a time.
 
-A new format is one class here, one line in `FORMATS`, and its name in
-`tsp_core.config.FeatureFormat`. Every writer gives the same bytes for the same features.
+Extensions add formats with `register_format`. Every writer gives the same bytes for the same
+features.
 """
 
 from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import h5py
 import numpy as np
 import pyarrow.parquet as pq
 
+from tsp_core import extensions
+from tsp_core.errors import ConfigError
 from tsp_core.features.rows import FeatureRows, VideoFacts, table_from_features
 from tsp_core.schemas import features_schema
 
@@ -114,18 +118,48 @@ class ParquetWriter:
         self._file.close()
 
 
-FORMATS: Mapping[str, WriterClass] = {
-    "h5": H5Writer,
-    "npy": NpyWriter,
-    "pkl": PklWriter,
-    "parquet": ParquetWriter,
-}
-"""Writers by the name of the format."""
+@dataclass(frozen=True, kw_only=True)
+class FeatureFormat:
+    """A file format of features.
 
-LAYOUT: Mapping[str, str] = {
-    "h5": "features.h5",
-    "npy": "{video}.npy",
-    "pkl": "{video}.pkl",
-    "parquet": "features.parquet",
+    Attributes:
+        writer: Writes it.
+        layout: Where the features of a video are, relative to the format's folder, with `{video}`
+            for its name.
+    """
+
+    writer: WriterClass
+    layout: str
+
+
+_formats: dict[str, FeatureFormat] = {
+    "h5": FeatureFormat(writer=H5Writer, layout="features.h5"),
+    "npy": FeatureFormat(writer=NpyWriter, layout="{video}.npy"),
+    "pkl": FeatureFormat(writer=PklWriter, layout="{video}.pkl"),
+    "parquet": FeatureFormat(writer=ParquetWriter, layout="features.parquet"),
 }
-"""Where each format puts the features of a video, relative to its folder."""
+
+FORMATS: Mapping[str, FeatureFormat] = MappingProxyType(_formats)
+"""Every format by its name; `tsp_core.extensions.FEATURE_FORMATS` holds the same names."""
+
+
+def register_format(name: str, format: FeatureFormat) -> None:
+    """Add a feature format; called by an extension when it is imported.
+
+    Raises:
+        ConfigError: The name is taken.
+    """
+    extensions.FEATURE_FORMATS.add(name, getattr(format.writer, "__module__", name))
+    _formats[name] = format
+
+
+def find_format(name: str) -> FeatureFormat:
+    """Look a format up.
+
+    Raises:
+        ConfigError: No such format.
+    """
+    try:
+        return _formats[extensions.FEATURE_FORMATS.known(name)]
+    except ValueError as error:
+        raise ConfigError(f"export.formats: {error}") from None

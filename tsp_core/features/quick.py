@@ -7,14 +7,15 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tsp_core import storage
-from tsp_core.config import ClipConfig, FeatureFormat, Precision
+from tsp_core.config import ClipConfig, Precision
 from tsp_core.errors import VideoError
 from tsp_core.features.extraction import Extractor
 from tsp_core.features.folder import FeatureFolder
 from tsp_core.features.manifest import FeatureSource, Quarantined
-from tsp_core.features.rows import facts_from_row
+from tsp_core.features.rows import FeatureRows, facts_from_row
 from tsp_core.model.weights import open_encoder
 from tsp_core.video.files import local_video, validate_video_name
 from tsp_core.video.probe import probe
@@ -42,6 +43,54 @@ class ExtractionReport:
     quarantined: Mapping[str, Quarantined]
 
 
+def extract_features(
+    video: str | Path,
+    *,
+    checkpoint: str = "kinetics",
+    encoder: str | None = None,
+    clip: ClipConfig | None = None,
+    stride: int = 16,
+    precision: Precision = "fp32",
+    device: str = "auto",
+    batch_size: int = 16,
+    mirror: str | None = None,
+    cache_dir: str | None = None,
+) -> FeatureRows:
+    """Compute the features of one video; nothing is written.
+
+    Args:
+        video: Path or URI.
+        checkpoint: As of `extract_files`.
+        encoder: Name of the encoder; by default it is told from the checkpoint.
+        clip: What one clip is; the released settings by default.
+        stride: Sampled frames between the starts of clips.
+        precision: Arithmetic of the encoder.
+        device: "auto", "cpu" or "cuda".
+        batch_size: Clips per forward pass.
+        mirror: Folder or URI prefix with published weight files.
+        cache_dir: Local folder for what is fetched from remote stores.
+
+    Returns:
+        Features float32 [N, F] of N clips in the order of time, with the clips' times in seconds.
+
+    Raises:
+        VideoError: The video cannot be used.
+        WeightsError: The weights cannot be had, or fit another encoder.
+        ConfigError: There is no such device, or the precision does not work on it.
+    """
+    loaded = open_encoder(checkpoint, name=encoder, mirror=mirror, cache_dir=cache_dir)
+    extractor = Extractor(
+        loaded.encoder,
+        loaded.feature_size,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+    )
+    uri = str(video)
+    row = _measured(posixpath.splitext(posixpath.basename(uri))[0], uri, cache_dir)
+    return extractor.extract_row(row, clip or ClipConfig(), stride, cache_dir=cache_dir)
+
+
 def extract_files(
     videos: Sequence[str],
     *,
@@ -51,7 +100,7 @@ def extract_files(
     clip: ClipConfig | None = None,
     stride: int = 16,
     precision: Precision = "fp32",
-    format: FeatureFormat = "npy",
+    format: str = "npy",
     device: str = "auto",
     batch_size: int = 16,
     mirror: str | None = None,
@@ -115,7 +164,7 @@ class _Work:
     progress: FileProgress | None
 
 
-def _write(videos: Sequence[str], work: _Work, format: FeatureFormat, out: str) -> ExtractionReport:
+def _write(videos: Sequence[str], work: _Work, format: str, out: str) -> ExtractionReport:
     """Compute the features of all videos aside, then move the files to where they belong."""
     named, quarantined = _named(videos)
     done: dict[str, int] = {}
@@ -138,13 +187,18 @@ def _write(videos: Sequence[str], work: _Work, format: FeatureFormat, out: str) 
 
 def _extract(name: str, uri: str, folder: FeatureFolder, work: _Work) -> int:
     """Measure a video and write its features; returns the number of rows."""
-    with local_video(uri, None, work.cache_dir) as path:
-        row = {**probe(path).as_row(), "video": name, "uri": uri}
+    row = _measured(name, uri, work.cache_dir)
     rows = work.extractor.extract_row(
         row, work.source.clip, work.source.stride, cache_dir=work.cache_dir
     )
     folder.write(rows, facts_from_row(row))
     return len(rows.features)
+
+
+def _measured(name: str, uri: str, cache_dir: str | None) -> dict[str, Any]:
+    """Measure a video by decoding it: a row of the videos table."""
+    with local_video(uri, None, cache_dir) as path:
+        return {**probe(path).as_row(), "video": name, "uri": uri}
 
 
 def _named(videos: Sequence[str]) -> tuple[dict[str, str], dict[str, Quarantined]]:

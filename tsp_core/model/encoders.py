@@ -5,16 +5,19 @@ Importing this module does not import torch; the networks are in `tsp_core.model
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from tsp_core import extensions
 from tsp_core.errors import WeightsError
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+Builder = Callable[[], "nn.Module"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +46,27 @@ _SPECS = (
     ),
 )
 
-ENCODERS: Mapping[str, EncoderSpec] = MappingProxyType({spec.name: spec for spec in _SPECS})
-"""Every encoder by its name; `EncoderName` of `tsp_core.config` lists the same."""
+_specs: dict[str, EncoderSpec] = {spec.name: spec for spec in _SPECS}
+_builders: dict[str, Builder] = {}
+
+ENCODERS: Mapping[str, EncoderSpec] = MappingProxyType(_specs)
+"""Every encoder by its name; `tsp_core.extensions.ENCODERS` holds the same names."""
+
+
+def register_encoder(spec: EncoderSpec, build: Builder) -> None:
+    """Add an encoder; called by an extension when it is imported.
+
+    Args:
+        spec: Its name and the size of its features.
+        build: Builds it with weights drawn from torch's global generator; see `build_encoder` for
+            what it must be like. Fingerprints know an encoder by its name, so give one whose code
+            changes its results another name.
+
+    Raises:
+        ConfigError: The name is taken.
+    """
+    extensions.ENCODERS.add(spec.name, build.__module__)
+    _specs[spec.name], _builders[spec.name] = spec, build
 
 
 def encoder_spec(name: str) -> EncoderSpec:
@@ -53,11 +75,10 @@ def encoder_spec(name: str) -> EncoderSpec:
     Raises:
         WeightsError: No encoder has this name.
     """
-    if name not in ENCODERS:
-        close = difflib.get_close_matches(name, ENCODERS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(ENCODERS)}"
-        raise WeightsError(f"encoder: there is no {name!r}; {hint}")
-    return ENCODERS[name]
+    try:
+        return _specs[extensions.ENCODERS.known(name)]
+    except ValueError as error:
+        raise WeightsError(f"encoder: {error}") from None
 
 
 def feature_size(name: str) -> int:
@@ -72,13 +93,15 @@ def feature_size(name: str) -> int:
 def build_encoder(name: str) -> nn.Module:
     """Build an encoder with weights drawn from torch's global generator.
 
-    Its modules are `stem`, `layer1` to `layer4`, `avgpool` and `fc` (the identity), it has an
+    Its modules are `stem` (whose learning rate is `pretrain.stem_lr`), any others (`layers_lr`;
+    `layer1` to `layer4` and `avgpool` in the project's own) and `fc` (the identity). It has an
     attribute `feature_size`, and it maps float clips [B, 3, L, H, W] to features [B, F]. The
-    weights are drawn exactly as the torchvision constructor draws them, its classifier included.
+    project's own draw weights exactly as the torchvision constructors do, classifiers included.
 
     Raises:
         WeightsError: No encoder has this name.
     """
     from tsp_core.model.networks import BUILDERS
 
-    return BUILDERS[encoder_spec(name).name]()
+    spec = encoder_spec(name)
+    return (BUILDERS.get(spec.name) or _builders[spec.name])()

@@ -1,0 +1,74 @@
+"""The documents: the site builds without broken links, and what they tell people to type exists."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+from flows.cli import app
+from tests.servers import REPOSITORY
+
+PAGES = [
+    *sorted(REPOSITORY.glob("*.md")),
+    *sorted((REPOSITORY / "docs").rglob("*.md")),
+]
+_FENCED = re.compile(r"^```(?:\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\((?!https?://|#|mailto:)([^)#\s]+)(?:#[^)]*)?\)")
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """Every `tsp ...` line of the page's code blocks, as words."""
+    for block in _FENCED.findall(page.read_text(encoding="utf-8")):
+        for line in block.splitlines():
+            words = line.split(" # ")[0].strip().removeprefix(".venv/bin/")
+            if re.match(r"tsp [a-z-]", words):
+                yield shlex.split(words)
+
+
+def options_of(command: typer.core.TyperCommand) -> set[str]:
+    return {name for parameter in command.params for name in parameter.opts} | {"--help", "-h"}
+
+
+def test_the_site_builds_and_its_links_hold(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
+        cwd=REPOSITORY,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    index = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    assert not re.findall(r'<(?:script|link)[^>]+(?:src|href)="https?://', index)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_links_to_files_hold(page: Path) -> None:
+    targets = _LINK.findall(page.read_text(encoding="utf-8"))
+    broken = [target for target in targets if not (page.parent / target).exists()]
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_commands_and_options_exist(page: Path) -> None:
+    group = typer.main.get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    for words in commands(page):
+        name = words[1]
+        assert name in group.commands, words
+        known = options_of(group.commands[name])  # type: ignore[arg-type]
+        given = {word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)}
+        assert given <= known, (words, given - known)
+
+
+def test_the_check_of_commands_finds_some() -> None:
+    found = [words for page in PAGES for words in commands(page)]
+    assert {"run", "status", "features", "init"} <= {words[1] for words in found}

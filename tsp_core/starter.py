@@ -1,0 +1,272 @@
+"""The first configuration of a dataset: looks at videos and annotations, and writes the YAML file.
+
+What `tsp init` does. Nothing is decoded: videos are counted by their names, and annotations are
+read as the annotate stage reads them, so that what is wrong with them is said at once.
+"""
+
+from __future__ import annotations
+
+import itertools
+import posixpath
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import yaml
+
+from tsp_core import storage
+from tsp_core.annotations.detect import detect_format, find_annotations
+from tsp_core.annotations.matching import KnownVideo, match_videos
+from tsp_core.annotations.records import AnnotatedVideo
+from tsp_core.annotations.registry import read_annotations
+from tsp_core.config import ClipConfig, IngestConfig
+from tsp_core.errors import ConfigError
+from tsp_core.video.listing import list_sources
+
+_TRAINING = ("training", "train")
+_VALIDATION = ("validation", "valid", "val", "test", "testing")
+_CLIP_SECONDS = 16 / 15  # the unit of annotate.min_background_clips
+_ACTIVITYNET_CLIPS, _THUMOS_CLIPS = 5, 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What was found.
+
+    Attributes:
+        videos: The folder (or glob, or list file), absolute.
+        num_videos: Videos in it.
+        annotations: A path or URI, or {subset: path or URI}; absolute.
+        format: A key of the annotation formats.
+        annotated: The annotations, as read.
+        num_matched: Annotated videos that are among the files.
+    """
+
+    videos: str
+    num_videos: int
+    annotations: str | dict[str, str]
+    format: str
+    annotated: tuple[AnnotatedVideo, ...]
+    num_matched: int
+
+    @property
+    def num_per_subset(self) -> dict[str, int]:
+        """Annotated videos of each subset, by name."""
+        counts = Counter(video.subset for video in self.annotated if video.subset is not None)
+        return dict(sorted(counts.items()))
+
+    @property
+    def action_seconds(self) -> list[float]:
+        """Lengths of all actions."""
+        return [
+            segment.end_seconds - segment.start_seconds
+            for video in self.annotated
+            for segment in video.segments
+            if segment.kind == "action"
+        ]
+
+    @property
+    def classes(self) -> list[str]:
+        """Labels of all actions, sorted."""
+        segments = (segment for video in self.annotated for segment in video.segments)
+        return sorted({segment.label for segment in segments if segment.label is not None})
+
+
+def look(videos: str, annotations: Sequence[str] = ()) -> Found:
+    """Find the videos and the annotations of a dataset.
+
+    Args:
+        videos: Folder, glob or list file, as of `ingest.videos`.
+        annotations: A file or folder, or several as "SUBSET=PATH"; when empty, looked for in the
+            folder of the videos and in the one above.
+
+    Raises:
+        ConfigError: There are no videos, no annotations, or several that may be meant.
+        AnnotationError: The annotations are wrong, or name none of the videos.
+    """
+    videos = storage.absolute(videos)
+    names = [source.name for source in list_sources(IngestConfig(videos=videos))]
+    source = _source(annotations) if annotations else _only_annotations(videos)
+    uris = [source] if isinstance(source, str) else list(source.values())
+    formats = {detect_format(uri) for uri in uris}
+    if len(formats) > 1:
+        raise ConfigError(f"--annotations: files of several formats ({', '.join(sorted(formats))})")
+    format_name = formats.pop()
+    annotated = read_annotations(source, format_name)
+    known = {name: KnownVideo(name=name, duration_seconds=None) for name in names}
+    return Found(
+        videos=videos,
+        num_videos=len(names),
+        annotations=source,
+        format=format_name,
+        annotated=tuple(annotated),
+        num_matched=len(match_videos(annotated, known, None)),
+    )
+
+
+def _source(annotations: Sequence[str]) -> str | dict[str, str]:
+    if len(annotations) == 1 and "=" not in annotations[0]:
+        return storage.absolute(annotations[0])
+    pairs = [item.partition("=") for item in annotations]
+    if not all(subset and uri for subset, _, uri in pairs):
+        raise ConfigError(
+            f"--annotations {' '.join(annotations)}: give one path, or several as SUBSET=PATH "
+            "(training=train.csv)"
+        )
+    return {subset: storage.absolute(uri) for subset, _, uri in pairs}
+
+
+def _only_annotations(videos: str) -> str:
+    folder = videos if storage.is_folder(videos) else posixpath.dirname(videos)
+    above = posixpath.dirname(folder.rstrip("/"))
+    found = find_annotations(folder)
+    found = found or find_annotations(above, below=(posixpath.basename(folder.rstrip("/")),))
+    if len(found) == 1:
+        return found[0]
+    where = f"in {storage.redact(folder)} or above it"
+    if not found:
+        raise ConfigError(
+            f"--annotations: no .json, .csv or THUMOS14 folder {where}; give its path (README, "
+            "'Your own dataset', shows the simplest format)"
+        )
+    shown = ", ".join(posixpath.basename(uri) for uri in found)
+    raise ConfigError(f"--annotations: several files may be meant {where}: {shown}; give one")
+
+
+def render(found: Found, *, name: str, root: str, folder: str) -> str:
+    """Write the configuration with comments on what was found and what to look at.
+
+    Args:
+        found: What was found.
+        name: Name of the dataset.
+        root: Where everything is to be written, as it is to stand in the file.
+        folder: Absolute folder of the file; paths below it are written relative to it.
+
+    Returns:
+        YAML.
+    """
+    train, valid = _subset(found, _TRAINING, 0), _subset(found, _VALIDATION, -1)
+    return _TEMPLATE.format(
+        name=name,
+        root=_yaml(root),
+        videos=_yaml(_relative(found.videos, folder)),
+        num_videos=found.num_videos,
+        annotations=_annotations(found.annotations, folder),
+        format=found.format,
+        facts=_comment(_facts(found)),
+        min_background_clips=_min_background_clips(found.annotated),
+        train=_yaml(train),
+        valid=_yaml(valid),
+        split=_comment(_split(found, train, valid), indent="  "),
+    )
+
+
+def _facts(found: Found) -> list[str]:
+    missing = len(found.annotated) - found.num_matched
+    lengths = found.action_seconds
+    facts = [
+        f"{len(found.annotated)} videos are annotated"
+        + (f"; {missing} of them have no file and are left out" if missing else "")
+        + f". {len(lengths)} actions of {len(found.classes)} classes."
+    ]
+    if lengths:
+        facts.append(f"Half of the actions are shorter than {statistics.median(lengths):.1f} s.")
+    return facts
+
+
+def _split(found: Found, train: str, valid: str) -> list[str]:
+    if not found.num_per_subset:
+        return [
+            "The annotations name no subset, which training needs: add a column 'subset', or give",
+            "annotate.annotations as a mapping {training: FILE, validation: FILE}.",
+        ]
+    counts = ", ".join(f"{name} {count}" for name, count in found.num_per_subset.items())
+    lines = [f"Videos per subset: {counts}."]
+    if train == valid:
+        lines.append("There is one subset only: its accuracies say nothing about other videos.")
+    return lines
+
+
+def _subset(found: Found, usual: Sequence[str], otherwise: int) -> str:
+    names = list(found.num_per_subset)
+    by_lower = {name.lower(): name for name in names}
+    match = next((by_lower[name] for name in usual if name in by_lower), None)
+    return match or (names[otherwise] if names else usual[0])
+
+
+def _min_background_clips(annotated: Sequence[AnnotatedVideo]) -> int:
+    """5 clips as on ActivityNet, or 1 as on THUMOS14 where the gaps between actions are short."""
+    gaps = []
+    for video in annotated:
+        spans = sorted((item.start_seconds, item.end_seconds) for item in video.segments)
+        gaps += [after[0] - before[1] for before, after in itertools.pairwise(spans)]
+    gaps = [gap for gap in gaps if gap > 0]
+    is_short = bool(gaps) and statistics.median(gaps) < _ACTIVITYNET_CLIPS * _CLIP_SECONDS
+    return _THUMOS_CLIPS if is_short else _ACTIVITYNET_CLIPS
+
+
+def _annotations(annotations: str | Mapping[str, str], folder: str) -> str:
+    if isinstance(annotations, str):
+        return _yaml(_relative(annotations, folder))
+    lines = [f"{_yaml(key)}: {_yaml(_relative(uri, folder))}" for key, uri in annotations.items()]
+    return "".join(f"\n    {line}" for line in lines)
+
+
+def _relative(uri: str, folder: str) -> str:
+    below = folder.rstrip("/") + "/"
+    return f"./{uri.removeprefix(below)}" if uri.startswith(below) else uri
+
+
+def _yaml(text: str) -> str:
+    """Write a text as a YAML scalar on one line, quoted where it must be."""
+    return yaml.safe_dump([text], default_flow_style=True, width=10**6, allow_unicode=True)[1:-2]
+
+
+def _comment(lines: Sequence[str], indent: str = "  ") -> str:
+    return "\n".join(f"{indent}# {line}" for line in lines)
+
+
+_CLIP = ClipConfig()
+_TEMPLATE = f"""\
+# Written by `tsp init`. What every key means, and all the others: docs/configuration.md.
+#
+#   tsp run FILE --dry-run    what would be done
+#   tsp run FILE              do it
+#   tsp status FILE           what is done, what is stale and why, what is in quarantine
+
+name: {{name}}
+root: {{root}}  # all output: a folder, or s3://bucket/prefix and the like
+
+clip:
+  length: {_CLIP.length}  # frames; shorten it where most actions are shorter than a clip
+  frame_rate: {_CLIP.frame_rate:g}  # frames per second, whatever the files' own
+
+encoder:
+  name: r2plus1d_18   # or r2plus1d_34 (the paper's best, twice the time), r3d_18, mc3_18
+  weights: kinetics   # fetched once and hash-checked; or a path or URI of a checkpoint
+
+ingest:
+  videos: {{videos}}  # {{num_videos}} videos
+
+annotate:
+  annotations: {{annotations}}
+  format: {{format}}
+{{facts}}
+  # Shortest background, in clips of 16/15 s (ActivityNet 5, THUMOS14 1):
+  min_background_clips: {{min_background_clips}}
+
+pretrain:
+{{split}}
+  train_subset: {{train}}
+  valid_subset: {{valid}}  # chooses the best epoch
+  batch_size: 32  # clips per process; lower it where memory is short
+
+export:
+  stride: {_CLIP.length}  # sampled frames between clips: {_CLIP.length} = side by side, 1 = dense
+  formats: [h5, npy]
+  recipes: []  # files for downstream code: actionformer, opentad, gtad, bmn, pgcn, bmt
+
+evaluate:
+  subset: {{valid}}
+"""
