@@ -11,7 +11,9 @@ from tsp_core.config_base import Section
 INITIAL = "initial"
 """Name of the run that trains the encoder that every variant starts from."""
 
-VariantName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=40)]
+VariantName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=40)
+]
 Changes = dict[str, dict[str, Any]]
 """Keys that replace those of the file, by section, as in `{pretrain: {heads: tac}}`."""
 

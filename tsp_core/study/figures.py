@@ -86,7 +86,9 @@ def recall_figures(keys: Mapping[str, Any]) -> tuple[Figure, ...]:
     )
 
 
-def length_figures(metrics: Mapping[str, Any], what: Literal["map", "recall"]) -> tuple[Figure, ...]:
+def length_figures(
+    metrics: Mapping[str, Any], what: Literal["map", "recall"]
+) -> tuple[Figure, ...]:
     """The figures by length of the actions; their titles say the lengths."""
     bins = _detector(metrics).get("by_length", {}).get("quantiles", ())
     return tuple(

@@ -65,7 +65,9 @@ def _draw_points(axes: Axes, variants: Sequence[VariantResult], figure: Figure) 
         spread = variant.spreads.get(figure.key)
         if spread is None:
             continue
-        values = [100 * run.figures[figure.key] for run in variant.runs if figure.key in run.figures]
+        values = [
+            100 * run.figures[figure.key] for run in variant.runs if figure.key in run.figures
+        ]
         axes.plot([100 * spread.low, 100 * spread.high], [row, row], color=color, lw=5, alpha=0.35)
         axes.plot(values, [row] * len(values), "o", color=color, ms=3.5, alpha=0.9)
         axes.plot([100 * spread.mean], [row], "|", color=color, ms=13, mew=2)

@@ -212,5 +212,3 @@ def _table(
 def _keys(result: StudyResult) -> dict[str, None]:
     """Every figure that a variant has, in order."""
     return dict.fromkeys(key for variant in result.variants for key in variant.spreads)
-
-

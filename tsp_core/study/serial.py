@@ -24,8 +24,6 @@ def run_study(config: Config, *, progress: ProgressCallback = no_progress) -> Ar
     return compare(config, runs, published, initial=initial)
 
 
-def _artifacts(
-    run: StudyRun, through: str, progress: ProgressCallback
-) -> dict[str, ArtifactRef]:
+def _artifacts(run: StudyRun, through: str, progress: ProgressCallback) -> dict[str, ArtifactRef]:
     reports = pipeline.run_all(run.config, through=through, progress=progress)
     return {stage: report.artifact for stage, report in reports.items()}
