@@ -7,8 +7,11 @@ STAMP  := $(VENV)/.installed
 export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 
+SEED  ?= 0
+KILLS ?= 60
+
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench check format docs site clean
+.PHONY: help install demo test chaos bench check format docs site clean
 
 help:  ## Show what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -29,6 +32,10 @@ demo: install  ## Make the demo dataset in demo-run/ and run the whole pipeline 
 
 test: install  ## Run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+chaos: install  ## Kill runs at random moments, on disk and on S3: SEED=0 KILLS=60
+	TSP_CHAOS_SEED=$(SEED) TSP_CHAOS_KILLS=$(KILLS) OMP_NUM_THREADS=1 \
+		$(BIN)/python -m pytest -m chaos -s -p no:cacheprovider tests
 
 bench: install  ## Run the CPU benchmarks; writes benchmarks/results/
 	$(BIN)/python -m benchmarks.run_all

@@ -49,6 +49,7 @@ class Chain:
         report = run_stage(self._config, stage, self._artifacts, key_prefix=self._key_prefix)
         self._reports[stage] = report
         self._artifacts[stage] = report.artifact
+        update_record(self._config, {stage: report.artifact})
         show_stage(report, key_prefix=self._key_prefix)
 
     def finish(self) -> dict[str, StageReport]:

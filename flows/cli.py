@@ -244,5 +244,35 @@ def status(
         print_status(*shown)
 
 
+@app.command()
+def prune(
+    config: ConfigArgument,
+    assignments: SetOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
+    keep_hours: Annotated[
+        float, typer.Option(help="Leave alone what was written within so many hours.", min=0.0)
+    ] = 24.0,
+) -> None:
+    """Show what no dataset of the root refers to any more, and delete it once that is confirmed.
+
+    Artifacts of earlier configurations, their shards, finished training checkpoints, and what
+    killed runs left behind. Datasets are known by `runs/*.json` below the root.
+    """
+    from flows.console import print_garbage
+    from tsp_core import prune as pruning
+    from tsp_core.config_io import load_config
+
+    settings = load_config(config, assignments=assignments or ())
+    found = pruning.find_garbage(settings, keep_hours=keep_hours)
+    print_garbage(found)
+    if not found:
+        return
+    if not yes and not (sys.stdin.isatty() and typer.confirm("Delete all this?")):
+        print("nothing was deleted; `tsp prune CONFIG --yes` deletes it", file=sys.stderr)
+        return
+    count = pruning.remove(settings, found, keep_hours=keep_hours)
+    print(f"{count} of {len(found)} deleted")
+
+
 cli_files.register(app)
 cli_init.register(app)

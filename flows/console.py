@@ -16,6 +16,7 @@ from flows.documents import result_uris
 from tsp_core import status as state
 from tsp_core import storage
 from tsp_core.artifacts import ArtifactRef
+from tsp_core.prune import Garbage
 from tsp_core.stages.base import Progress as StageProgress
 from tsp_core.stages.base import ProgressCallback, StageReport, no_progress
 
@@ -165,7 +166,8 @@ def print_status(
     console = Console()
     table = Table("stage", "state", "why / where", box=None, pad_edge=False)
     for entry in found:
-        where = storage.redact(entry.artifact.uri) if entry.artifact else entry.reason
+        where = storage.redact(entry.artifact.uri) if entry.artifact else ""
+        where = "; ".join(text for text in (where, entry.reason) if text)
         color = _COLORS[entry.state]
         table.add_row(entry.stage, f"[{color}]{entry.state}[/{color}]", _escaped(where))
     console.print(table, soft_wrap=True)
@@ -191,6 +193,22 @@ def print_plan(found: Sequence[state.StageStatus]) -> None:
         todo = f"{entry.num_videos_to_do} of {entry.num_videos}" if entry.num_videos else ""
         table.add_row(entry.stage, f"[{color}]{verb}[/{color}]", _escaped(where), todo)
     console.print(table, soft_wrap=True)
+
+
+def print_garbage(found: Sequence[Garbage]) -> None:
+    """Print what may be deleted, with sizes and ages, and the sum."""
+    console = Console()
+    if not found:
+        console.print("nothing to delete: everything is referred to, or new")
+        return
+    table = Table("what", "MB", "hours old", "where", box=None, pad_edge=False)
+    for item in found:
+        hours = f"{(time.time() - item.modified_at) / 3600:.0f}"
+        where = _escaped(storage.redact(item.uri))
+        table.add_row(item.kind, f"{item.size_bytes / 1e6:.1f}", hours, where)
+    console.print(table, soft_wrap=True)
+    total = sum(item.size_bytes for item in found)
+    console.print(f"\n{len(found)} in all, {total / 1e6:.1f} MB", highlight=False)
 
 
 def _escaped(text: str) -> str:

@@ -106,7 +106,7 @@ def _link(uri: str, key: str, description: str) -> None:
 def _text_file(artifact: ArtifactRef, name: str) -> str:
     if name not in artifacts.read_marker(artifact.uri).files:
         return ""
-    return storage.read_bytes(artifact.file(name)).decode("utf-8")
+    return artifacts.read_file(artifact, name).decode("utf-8")
 
 
 def _with_pictures(markdown: str, artifact: ArtifactRef) -> str:
@@ -123,6 +123,6 @@ def _picture(artifact: ArtifactRef, name: str) -> str | None:
     entry = artifacts.read_marker(artifact.uri).files.get(name)
     if entry is None or entry.size_bytes > MAX_PICTURE_BYTES:
         return None
-    data = base64.b64encode(storage.read_bytes(artifact.file(name))).decode()
+    data = base64.b64encode(artifacts.read_file(artifact, name)).decode()
     kind = {"svg": "svg+xml", "jpg": "jpeg"}.get(name.rsplit(".", 1)[-1], "png")
     return f"data:image/{kind};base64,{data}"

@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +18,12 @@ from prefect import Task
 from prefect.futures import as_completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from tasks import cluster
 from tasks.policy import stage_task
 from tasks.progress import ProgressReporter
 from tasks.workers import num_workers
 from tsp_core import pipeline
 from tsp_core.config import Config
-from tsp_core.errors import ConfigError
 from tsp_core.stages.base import (
     Inputs,
     Plan,
@@ -31,6 +33,7 @@ from tsp_core.stages.base import (
     StageReport,
     reused,
 )
+from tsp_core.underway import noted
 
 _logger = logging.getLogger(__name__)
 
@@ -58,6 +61,8 @@ def stage_tasks(stage: str) -> StageTasks:
         number: int,  # noqa: ARG001 - number and total are for the name of the run
         total: int,  # noqa: ARG001
     ) -> ShardReport:
+        if config.runtime.runner == "ray":
+            cluster.prepare_worker(config)
         return pipeline.stage_module(stage).run_shard(config, inputs, shard)
 
     def finish(config: Config, inputs: Inputs, plan: Plan, artifact_key: str) -> StageReport:
@@ -90,10 +95,11 @@ def run_stage(config: Config, stage: str, artifacts: Inputs, *, key_prefix: str)
     if plan.existing is not None:
         _logger.info("%s: up to date, reused %s", stage, plan.existing.uri)
         return reused(plan)
-    if plan.shards:
-        report = ProgressReporter(f"{key_prefix}-{stage}-progress")
-        _run_shards(config, stage, inputs, plan, report)
-    finished = tasks.finish(config, inputs, plan, artifact_key=f"{key_prefix}-{stage}-work")
+    with noted(config, plan, artifacts):
+        if plan.shards:
+            report = ProgressReporter(f"{key_prefix}-{stage}-progress")
+            _run_shards(config, stage, inputs, plan, report)
+        finished = tasks.finish(config, inputs, plan, artifact_key=f"{key_prefix}-{stage}-work")
     _logger.info("%s: done in %.1f s", stage, time.monotonic() - began)
     return finished
 
@@ -104,7 +110,7 @@ def _run_shards(
     total = len(plan.shards)
     tally = _Tally(stage, plan)
     report(tally.progress())
-    with task_runner(config, num_workers(config, stage)) as runner:
+    with shard_runner(config, stage) as runner:
         futures = [
             runner.submit(
                 stage_tasks(stage).shard,
@@ -143,20 +149,18 @@ class _Tally:
         )
 
 
-def task_runner(config: Config, workers: int) -> TaskRunner[Any]:
-    """Return the runner of a stage's shards: threads here, or tasks on a Ray cluster.
+@contextmanager
+def shard_runner(config: Config, stage: str) -> Iterator[TaskRunner[Any]]:
+    """Open the runner of a stage's shards: threads here, or tasks on a Ray cluster.
 
     Raises:
-        ConfigError: `runtime.runner` is 'ray' and prefect-ray is not installed.
+        ConfigError: `runtime.runner` is 'ray' and something that it needs is not there.
+        WorkerLostError: A node of the cluster was lost too often.
     """
     if config.runtime.runner == "threads":
-        return ThreadPoolTaskRunner(max_workers=workers)
-    try:
-        from prefect_ray import RayTaskRunner  # type: ignore[import-not-found]
-    except ImportError:
-        raise ConfigError(
-            "runtime.runner: 'ray': the package prefect-ray is not installed; "
-            "pip install prefect-ray, or set runtime.runner to 'threads'"
-        ) from None
-    runner: TaskRunner[Any] = RayTaskRunner(address=config.runtime.ray_address)
-    return runner
+        threads: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=num_workers(config, stage))
+        with threads:
+            yield threads
+    else:
+        with cluster.ray_runner(config, stage) as runner, cluster.losses_are_transient(stage):
+            yield runner

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.chaos.inspection import artifact_faults
 from tsp_core import artifacts, storage
-from tsp_core.artifacts import MARKER, Recipe
+from tsp_core.artifacts import MARKER, ArtifactRef, Recipe
 from tsp_core.errors import ArtifactError, StorageError
 
 
@@ -92,15 +95,15 @@ def test_without_its_marker_an_artifact_is_not_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[str] = []
-    real = storage.write_bytes
+    real = storage.write_new
 
-    def crash_before_the_marker(uri: str, data: bytes) -> None:
+    def crash_before_the_marker(uri: str, content: bytes | Path) -> bool:
         if uri.endswith(MARKER):
             raise KeyboardInterrupt
         written.append(uri)
-        real(uri, data)
+        return real(uri, content)
 
-    monkeypatch.setattr(storage, "write_bytes", crash_before_the_marker)
+    monkeypatch.setattr(storage, "write_new", crash_before_the_marker)
     with pytest.raises(KeyboardInterrupt):
         artifacts.publish(str(tmp_path), recipe(), {"x": b"1", "y": b"2"})
     monkeypatch.undo()
@@ -123,7 +126,7 @@ def test_the_wrong_stage_is_refused(tmp_path: Path) -> None:
     [
         (b"", "damaged artifact.json"),
         (b"[1]", "damaged artifact.json"),
-        (b'{"marker_version": 2}', "marker version 2 is unknown to this release, which reads 1"),
+        (b'{"marker_version": 9}', "marker version 9 is unknown to this release, which reads 1 "),
         (b'{"marker_version": 1}', "damaged artifact.json"),
         (b"\xff", "damaged artifact.json"),
     ],
@@ -133,6 +136,62 @@ def test_damaged_and_unknown_markers_are_refused(tmp_path: Path, text: bytes, me
     storage.write_bytes(made.file(MARKER), text)
     with pytest.raises(ArtifactError, match=message):
         artifacts.find(str(tmp_path), recipe())
+
+
+def test_a_marker_with_a_changed_byte_is_refused(tmp_path: Path) -> None:
+    made = artifacts.publish(str(tmp_path), recipe(), {"x": b"1"}, summary={"num": 3})
+    text = storage.read_bytes(made.file(MARKER))
+    changed = text.replace(made.digest.encode(), made.digest[::-1].encode())
+    assert changed != text
+    storage.write_bytes(made.file(MARKER), changed)
+    with pytest.raises(ArtifactError, match="does not match its checksum"):
+        artifacts.find(str(tmp_path), recipe())
+
+
+def test_markers_of_version_1_are_read(tmp_path: Path) -> None:
+    made = artifacts.publish(str(tmp_path), recipe(), {"x": b"1"})
+    values = json.loads(storage.read_bytes(made.file(MARKER)))
+    old = {key: values[key] for key in ("recipe", "digest", "files", "summary")}
+    storage.write_bytes(made.file(MARKER), json.dumps({**old, "marker_version": 1}).encode())
+    assert artifacts.find(str(tmp_path), recipe()) == made
+
+
+def test_a_file_that_is_not_what_the_marker_says_is_refused(tmp_path: Path) -> None:
+    made = artifacts.publish(str(tmp_path), recipe(), {"x": b"12"})
+    assert artifacts.read_file(made, "x") == b"12"
+    storage.write_bytes(made.file("x"), b"13")
+    with pytest.raises(ArtifactError, match=r"x: is not what artifact\.json says"):
+        artifacts.read_file(made, "x")
+    with pytest.raises(ArtifactError, match="has no file 'y'"):
+        artifacts.read_file(made, "y")
+
+
+def test_files_of_another_content_are_left_alone(tmp_path: Path) -> None:
+    """What a run that was killed, or one at the same time, has written."""
+    uri = artifacts.artifact_uri(str(tmp_path), recipe())
+    storage.write_bytes(f"{uri}/y", b"of another run")
+    made = artifacts.publish(str(tmp_path), recipe(), {"x": b"1", "y": b"2"})
+    assert made.uri.startswith(f"{uri}/")
+    assert made == artifacts.find(str(tmp_path), recipe()) == artifacts.open_artifact(uri, "gvf")
+    assert [artifacts.read_file(made, name) for name in "xy"] == [b"1", b"2"]
+    assert storage.read_bytes(f"{uri}/y") == b"of another run"
+    assert artifacts.publish(str(tmp_path), recipe(), {"x": b"1", "y": b"2"}) == made
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_runs_that_publish_at_once_agree(tmp_path: Path, same: bool) -> None:
+    def publish(number: int) -> ArtifactRef:
+        text = b"" if same else str(number).encode()
+        files: dict[str, Path | bytes] = {name: name.encode() + text for name in "abcdef"}
+        barrier.wait()
+        return artifacts.publish(str(tmp_path), recipe(), files)
+
+    barrier = threading.Barrier(4)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(publish, range(4)))
+    assert len(set(found)) == 1
+    assert artifact_faults(found[0].uri) == []
+    assert artifacts.find(str(tmp_path), recipe()) == found[0]
 
 
 def test_a_store_that_refuses_is_not_taken_for_an_empty_one(

@@ -19,7 +19,16 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"flows"}),
     frozenset({"tasks"}),
     frozenset({"tsp_core.study"}),
-    frozenset({"tsp_core.pipeline", "tsp_core.runs", "tsp_core.starter", "tsp_core.status"}),
+    frozenset(
+        {
+            "tsp_core.pipeline",
+            "tsp_core.runs",
+            "tsp_core.starter",
+            "tsp_core.status",
+            "tsp_core.prune",
+            "tsp_core.underway",
+        }
+    ),
     frozenset({"tsp_core.stages"}),
     frozenset({"tsp_core.evaluation"}),
     frozenset({"tsp_core.training", "tsp_core.features"}),
@@ -36,7 +45,14 @@ LAYERS: tuple[frozenset[str], ...] = (
             "tsp_core.config_study",
             "tsp_core.schemas",
             "tsp_core.storage",
+            "tsp_core.faults",
+            "tsp_core.placing",
+            "tsp_core.received",
+            "tsp_core.listed",
+            "tsp_core.sealed",
             "tsp_core.artifacts",
+            "tsp_core.isolation",
+            "tsp_core.tether",
         }
     ),
 )

@@ -81,7 +81,7 @@ def test_new_videos_are_counted(fakes: FakeStages, path: str) -> None:
     found = states(status(load_config(path)))
     assert found["gvf"] == (
         "stale",
-        "index changed; ingest changed; 2 new or changed videos of 12",
+        "index changed; ingest changed; 2 of 12 videos to do",
     )
 
 

@@ -14,8 +14,13 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from tsp_core import storage
+from tsp_core import faults, storage
 from tsp_core.errors import StorageError, StorageUnavailableError
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faults, "RETRY_DELAYS_SECONDS", (0.001, 0.001))
 
 
 @pytest.fixture(params=["local", "memory"])

@@ -23,6 +23,7 @@ from tsp_core.stages.base import (
     no_progress,
     reused,
 )
+from tsp_core.underway import noted
 
 INPUTS: dict[str, tuple[str, ...]] = {
     "ingest": (),
@@ -92,7 +93,7 @@ def published(config: Config, upto: str | None = None) -> dict[str, ArtifactRef]
     The chain ends at the first stage that is not done: what follows cannot be up to date.
     """
     found: dict[str, ArtifactRef] = {}
-    config = _looking_up(config)
+    config = looking_up(config)
     for name in STAGE_NAMES:
         if name == upto:
             break
@@ -105,7 +106,7 @@ def published(config: Config, upto: str | None = None) -> dict[str, ArtifactRef]
     return found
 
 
-def _looking_up(config: Config) -> Config:
+def looking_up(config: Config) -> Config:
     """The configuration for finding what is there: 'always' trains anew, it does not make stale."""
     if config.pretrain.retrain != "always":
         return config
@@ -127,12 +128,13 @@ def run_stage(
     plan = module.plan(config, inputs)
     if plan.existing is not None:
         return reused(plan)
-    if map_shards is None:
-        for shard in plan.shards:
-            module.run_shard(config, inputs, shard)
-    else:
-        list(map_shards(config, inputs, plan.shards))
-    return module.finish(config, inputs, plan, progress=progress)
+    with noted(config, plan, artifacts):
+        if map_shards is None:
+            for shard in plan.shards:
+                module.run_shard(config, inputs, shard)
+        else:
+            list(map_shards(config, inputs, plan.shards))
+        return module.finish(config, inputs, plan, progress=progress)
 
 
 def run_all(

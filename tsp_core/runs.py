@@ -44,11 +44,24 @@ def read_record(config: Config) -> RunRecord:
     Raises:
         ArtifactError: It is damaged or of an unknown version.
     """
-    uri = record_uri(config)
     try:
-        text = storage.read_bytes(uri)
+        return _read(record_uri(config))
     except ObjectNotFoundError:
         return RunRecord(name=config.name, stages={})
+
+
+def read_records(root: str) -> list[RunRecord]:
+    """Read the records of all datasets of a root.
+
+    Raises:
+        ArtifactError: One is damaged or of an unknown version.
+    """
+    found = storage.list_objects(storage.join(root, "runs"))
+    return [_read(item.uri) for item in found if item.uri.endswith(".json")]
+
+
+def _read(uri: str) -> RunRecord:
+    text = storage.read_bytes(uri)
     try:
         values = json.loads(text)
         version = values.get("record_version")

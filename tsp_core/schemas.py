@@ -8,15 +8,14 @@ video; intervals are half-open, [start, end). Migration notes for version bumps 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tsp_core import storage
+from tsp_core import sealed, storage
 from tsp_core.errors import ArtifactError
 
 QUARANTINE_CODES = (
@@ -232,9 +231,7 @@ def write_table(uri: str, table: pa.Table, schema: TableSchema) -> None:
     """
     if table.schema.names != schema.fields.names:
         raise ValueError(f"{schema.name}: columns {table.schema.names} != {schema.fields.names}")
-    buffer = io.BytesIO()
-    pq.write_table(table.cast(schema.with_metadata()), buffer, compression="zstd")
-    storage.write_bytes(uri, buffer.getvalue())
+    storage.write_bytes(uri, sealed.table_bytes(table.cast(schema.with_metadata())))
 
 
 def read_table(
@@ -243,7 +240,7 @@ def read_table(
     *,
     version: int = 1,
     columns: Sequence[str] | None = None,
-    filters: Any = None,
+    filters: Sequence[tuple[str, Literal["=", "!=", "in"], Any]] = (),
 ) -> pa.Table:
     """Read a Parquet object of a known schema.
 
@@ -252,25 +249,34 @@ def read_table(
         name: The schema's name.
         version: The newest version that the caller knows.
         columns: Columns to read; all by default.
-        filters: As of `pyarrow.parquet.read_table`.
+        filters: Conditions that rows must all meet: column, operator, value.
 
     Raises:
-        ArtifactError: Another schema, an unknown version, or a damaged file.
+        ArtifactError: Another schema, an unknown version, or a damaged file (`DamagedError`).
     """
-    with storage.opened(uri) as file:
-        try:
-            parquet = pq.ParquetFile(file)
-            _check(parquet.schema_arrow.metadata or {}, uri, name, version)
-            return pq.read_table(
-                file, columns=list(columns) if columns is not None else None, filters=filters
+
+    def read(file: pq.ParquetFile) -> pa.Table:
+        check_schema(file, uri, name, version=version)
+        if columns is None:
+            table = file.read()
+        else:
+            table = file.read(
+                columns=list(dict.fromkeys([*columns, *(key for key, *_ in filters)]))
             )
-        except pa.ArrowInvalid as error:
-            raise ArtifactError(
-                f"{uri}: not a readable Parquet file ({error}); delete it and run the stage again"
-            ) from None
+        if filters:
+            table = table.filter(pq.filters_to_expression(list(filters)))
+        return table if columns is None else table.select(list(columns))
+
+    return sealed.read_parquet(uri, read)
 
 
-def _check(metadata: dict[bytes, bytes], uri: str, name: str, version: int) -> None:
+def check_schema(file: pq.ParquetFile, uri: str, name: str, *, version: int = 1) -> None:
+    """Refuse a file that holds another table, or a version that is not known.
+
+    Raises:
+        ArtifactError: It does.
+    """
+    metadata = file.metadata.metadata or {}
     found = metadata.get(b"tsp.schema", b"").decode() or "(none)"
     found_version = metadata.get(b"tsp.version", b"").decode() or "(none)"
     if found != name:

@@ -8,16 +8,18 @@ reason.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tsp_core import artifacts, schemas, storage
+from tsp_core import artifacts, schemas
 from tsp_core.artifacts import ArtifactRef, Recipe
 from tsp_core.config import STAGE_NAMES, Config
-from tsp_core.pipeline import INPUTS, is_needed, plan_stage
-from tsp_core.runs import RunRecord, read_record
+from tsp_core.errors import ArtifactError, StorageError
+from tsp_core.pipeline import INPUTS, is_needed, looking_up, plan_stage
+from tsp_core.runs import RunRecord, StageRecord, read_record
 from tsp_core.stages.base import Plan
+from tsp_core.video.listing import list_sources
 
 State = Literal["done", "stale", "missing", "not used"]
 
@@ -27,9 +29,9 @@ class StageStatus:
     """State of one stage.
 
     Attributes:
-        stage: Name of the stage.
-        state: Whether its artifact is there and up to date.
-        reason: Why not; empty when it is done.
+        stage: Its name.
+        state: What a run would find.
+        reason: Why it is not done; or what else there is to say when it is.
         artifact: What is published, when it is done.
         num_videos: Videos that it works on one by one; 0 when that is not known yet.
         num_videos_to_do: Those whose result is not there yet.
@@ -77,26 +79,70 @@ def _stage_status(
     if waiting:
         reason = f"follows {', '.join(waiting)}"
         return StageStatus(stage=stage, state=state, reason=reason, artifact=None)
-    plan = plan_stage(config, stage, current)
+    plan = plan_stage(looking_up(config), stage, current)
     if plan.existing is not None:
-        return StageStatus(stage=stage, state="done", reason="", artifact=plan.existing)
-    changes = [] if before is None else list(changes_of(before.recipe, plan.recipe))
-    reason = "; ".join([*changes, *_left_to_do(plan)])
+        notes = [*plan.notes, *_always(config, stage)]
+        return StageStatus(
+            stage=stage, state="done", reason="; ".join(notes), artifact=plan.existing
+        )
+    reasons = [*_changes(config, before, plan), *_left_to_do(plan), *plan.notes]
+    if not reasons:
+        reasons = ["never run" if before is None else "its artifact is gone, deleted or pruned"]
     return StageStatus(
         stage=stage,
         state=state,
-        reason=reason or "never run",
+        reason="; ".join(reasons),
         artifact=None,
         num_videos=plan.num_items,
         num_videos_to_do=plan.num_items - plan.num_items_done,
     )
 
 
+def _always(config: Config, stage: str) -> list[str]:
+    if stage == "pretrain" and config.pretrain.retrain == "always":
+        return ["retrain 'always': the next run trains anew"]
+    return []
+
+
+def _changes(config: Config, before: StageRecord | None, plan: Plan) -> list[str]:
+    """How the present recipe differs from the recorded one."""
+    if before is None:
+        return []
+    changes = list(changes_of(before.recipe, plan.recipe))
+    if plan.recipe.stage != "ingest" or "files changed" not in changes:
+        return changes
+    changes.remove("files changed")
+    return [*changes, *(_changes_of_files(config, before.artifact, plan) or ["files changed"])]
+
+
+def _changes_of_files(config: Config, before: ArtifactRef, plan: Plan) -> list[str]:
+    """Which videos are new, changed, or removed since an artifact of ingest was made."""
+    try:
+        table = schemas.read_table(
+            before.file("videos.parquet"), schemas.VIDEOS.name, columns=["video", "uri"]
+        )
+    except (ArtifactError, StorageError):
+        return []  # pruned, or of another release: it is stale all the same
+    old = {row["uri"]: row["video"] for row in table.to_pylist()}
+    present = {source.uri: source.name for source in list_sources(config.ingest)}
+    pending = {json.loads(item)[0] for shard in plan.shards for item in shard.videos}
+    groups = {
+        "new": [present[uri] for uri in present if uri not in old],
+        "changed": [present[uri] for uri in present if uri in old and uri in pending],
+        "removed": [old[uri] for uri in old if uri not in present],
+    }
+    return [f"{len(names)} {what} ({_some(names)})" for what, names in groups.items() if names]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
+
+
 def _left_to_do(plan: Plan) -> list[str]:
     left = plan.num_items - plan.num_items_done
     if not left or not plan.num_items_done:
         return []
-    return [f"{left} new or changed video{'s' if left > 1 else ''} of {plan.num_items}"]
+    return [f"{left} of {plan.num_items} videos to do"]
 
 
 def changes_of(old: Recipe, new: Recipe) -> Iterator[str]:
@@ -149,7 +195,7 @@ def _left_out_by(stage: str, artifact: ArtifactRef) -> list[dict[str, Any]]:
     if stage == "gvf" and "gvf.parquet" in files:
         return _rows(artifact.file("gvf.parquet"), "gvf")
     if stage == "export" and "manifest.json" in files:
-        manifest = json.loads(storage.read_bytes(artifact.file("manifest.json")))
+        manifest = json.loads(artifacts.read_file(artifact, "manifest.json"))
         return [{"video": name, **why} for name, why in manifest["quarantined"].items()]
     return []
 

@@ -8,57 +8,31 @@ and appear in no message.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import posixpath
-import re
-import shutil
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from fsspec.core import split_protocol, url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from tsp_core.errors import (
-    ObjectNotFoundError,
-    StorageError,
-    StorageUnavailableError,
-    TspError,
-)
+from tsp_core.faults import attempt, translated
+from tsp_core.faults import redact as redact
+from tsp_core.listed import ObjectInfo as ObjectInfo
+from tsp_core.listed import object_info, sorted_infos
+from tsp_core.placing import copy_synced, create, write_synced, written_aside
+from tsp_core.received import Receipt, check_size
 
 _CHUNK_BYTES = 8 << 20
-_ASIDE = re.compile(r"\.[0-9a-f]{32}\.tmp")
-_PERMANENT_ERRNOS = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.ENAMETOOLONG, errno.ELOOP}
-_TRANSIENT_CODES = re.compile(
-    r"SlowDown|InternalError|ServiceUnavailable|RequestTimeout|Throttl|\b50[0234]\b|timed? ?out"
-    r"|Connection|reset by peer|IncompleteRead|ContentLength|EndpointConnection|Broken pipe",
-    re.IGNORECASE,
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ObjectInfo:
-    """One stored object: its URI, size in bytes, and a token that changes when it changes."""
-
-    uri: str
-    size_bytes: int
-    token: str
+R = TypeVar("R")
 
 
 def use_endpoint(endpoint_url: str) -> None:
     """Send S3 requests of this process and its children to an S3-compatible store."""
     os.environ["AWS_ENDPOINT_URL"] = endpoint_url
-
-
-def redact(uri: str) -> str:
-    """Remove user names, passwords and query strings from the URIs in a message."""
-    text = re.sub(r"(?<=://)[^/@\s]*@", "", uri)
-    return re.sub(r"(://[^\s?]*)\?\S*", r"\1", text)
 
 
 def absolute(uri: str, *, base: str = "") -> str:
@@ -99,57 +73,80 @@ def read_bytes(uri: str) -> bytes:
         StorageError: No permission.
         StorageUnavailableError: The store did not answer, or sent less than the object's size.
     """
-    with _errors(uri, "read"):
+    receipt = Receipt(uri)
+
+    def work() -> bytes:
         fs, path = _open(uri)
         data: bytes = fs.cat_file(path)
         if not isinstance(fs, LocalFileSystem):
-            size = fs.info(path)["size"]
-            if size is not None and len(data) != size:
-                raise StorageUnavailableError(
-                    f"{redact(uri)}: read {len(data)} of {size} bytes; the transfer was cut short"
-                )
+            receipt.check(data, fs.info(path))
         return data
+
+    return attempt(uri, "read", work)
 
 
 def write_bytes(uri: str, data: bytes) -> None:
     """Write a whole object at once; readers see all of it or nothing."""
-    with _errors(uri, "write"):
+
+    def work() -> None:
         fs, path = _open(uri)
         if isinstance(fs, LocalFileSystem):
-            with _written_aside(Path(path)) as aside, aside.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            with written_aside(Path(path)) as aside:
+                write_synced(aside, data)
         else:
             fs.pipe_file(path, data)
+
+    attempt(uri, "write", work)
 
 
 def upload(source: Path, uri: str) -> None:
     """Copy a local file to a URI atomically."""
-    with _errors(uri, "write"):
+
+    def work() -> None:
         fs, path = _open(uri)
         if isinstance(fs, LocalFileSystem):
-            with _written_aside(Path(path)) as aside:
-                shutil.copyfile(source, aside)
+            with written_aside(Path(path)) as aside:
+                copy_synced(source, aside)
         else:
             fs.put_file(str(source), path)
-            size = fs.info(path)["size"]
-            if size != source.stat().st_size:
-                raise StorageUnavailableError(
-                    f"{redact(uri)}: {size} bytes arrived of {source.stat().st_size}"
-                )
+            check_size(uri, fs.info(path)["size"], source.stat().st_size, did="arrived")
+
+    attempt(uri, "write", work)
+
+
+def write_new(uri: str, content: bytes | Path) -> bool:
+    """Write an object (bytes, or a local file) unless there is one; never replace one.
+
+    Of several writers at the same time one succeeds, where the store knows conditional writes (the
+    local disk, memory, S3 and most stores that speak its language).
+
+    Returns:
+        Whether the object that is there now has this content, whoever wrote it: also when the
+        store's answer to our own write was lost.
+    """
+
+    def work() -> bool:
+        fs, path = _open(uri)
+        return create(fs, path, content)
+
+    if attempt(uri, "write", work):
+        return True
+    size, digest = size_and_sha256(content)
+    return info(uri).size_bytes == size and sha256_of(uri) == digest
 
 
 def download(uri: str, target: Path) -> None:
-    """Copy an object to a local file atomically, checking its size."""
-    with _errors(uri, "read"), _written_aside(target) as aside:
-        fs, path = _open(uri)
-        fs.get_file(path, str(aside))
-        size = fs.info(path).get("size")
-        if size is not None and aside.stat().st_size != size:
-            raise StorageUnavailableError(
-                f"{redact(uri)}: read {aside.stat().st_size} of {size} bytes"
-            )
+    """Copy an object to a local file atomically, checking that all of it came."""
+    receipt = Receipt(uri)
+
+    def work() -> None:
+        with written_aside(target) as aside:
+            fs, path = _open(uri)
+            fs.get_file(path, str(aside))
+            if not isinstance(fs, LocalFileSystem):
+                receipt.check(aside, fs.info(path))
+
+    attempt(uri, "read", work)
 
 
 def exists(uri: str) -> bool:
@@ -164,68 +161,118 @@ def is_folder(uri: str) -> bool:
 
 def _type_of(uri: str) -> str | None:
     """'file', 'directory', or None; unlike fsspec's `exists`, a store's failure is no absence."""
-    with _errors(uri, "look up"):
+
+    def work() -> str | None:
         fs, path = _open(uri)
         try:
             return str(fs.info(path)["type"])
         except (FileNotFoundError, NotADirectoryError):
             return None
 
+    return attempt(uri, "look up", work)
+
 
 def info(uri: str) -> ObjectInfo:
     """Describe one object."""
-    with _errors(uri, "look up"):
+
+    def work() -> ObjectInfo:
         fs, path = _open(uri)
-        return _object_info(fs, fs.info(path))
+        return object_info(fs, fs.info(path))
+
+    return attempt(uri, "look up", work)
 
 
-def list_objects(prefix: str) -> list[ObjectInfo]:
+def list_objects(prefix: str, *, is_aside: bool = False) -> list[ObjectInfo]:
     """List all objects below a folder or prefix, sorted by URI; an absent prefix is empty.
 
     One listing call per folder (one per 1,000 objects on S3), none per object.
+
+    Args:
+        prefix: Folder or prefix.
+        is_aside: List what interrupted writes have left aside, instead of the objects.
     """
-    with _errors(prefix, "list"):
+
+    def work() -> list[ObjectInfo]:
         fs, path = _open(prefix)
         try:
             found = fs.find(path, detail=True)
         except FileNotFoundError:
             return []
-        return _sorted_infos(fs, found)
+        return sorted_infos(fs, found.values(), is_aside=is_aside)
+
+    return attempt(prefix, "list", work)
 
 
 def glob_objects(pattern: str) -> list[ObjectInfo]:
     """List the objects that a glob pattern matches, sorted by URI."""
-    with _errors(pattern, "list"):
+
+    def work() -> list[ObjectInfo]:
         fs, path = _open(pattern)
         found = fs.glob(path, detail=True)
-        return _sorted_infos(
-            fs, {key: value for key, value in found.items() if value.get("type") != "directory"}
-        )
+        files = [value for value in found.values() if value.get("type") != "directory"]
+        return sorted_infos(fs, files, is_aside=False)
+
+    return attempt(pattern, "list", work)
 
 
 def delete(uri: str, *, recursive: bool = False) -> None:
     """Delete an object, or everything below a prefix; what is absent is no error."""
-    with _errors(uri, "delete"):
+
+    def work() -> None:
         fs, path = _open(uri)
         try:
             fs.rm(path, recursive=recursive)
         except FileNotFoundError:
             return
 
+    attempt(uri, "delete", work)
 
-def sha256_of_file(path: Path) -> str:
-    """SHA-256 of a local file as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
+
+def sha256_of(uri: str) -> str:
+    """SHA-256 of an object as 64 hexadecimal digits; it is read in pieces."""
+
+    def work(file: IO[bytes]) -> str:
+        return _hexdigest(file)
+
+    return read_with(uri, work)
+
+
+def sha256_of_file(path: Path, *, on_chunk: Callable[[], None] | None = None) -> str:
+    """SHA-256 of a local file as 64 hexadecimal digits; `on_chunk` is told that it goes on."""
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
+        return _hexdigest(file, on_chunk)
+
+
+def size_and_sha256(content: bytes | Path) -> tuple[int, str]:
+    """Size in bytes and SHA-256 of bytes or of a local file."""
+    if isinstance(content, bytes):
+        return len(content), hashlib.sha256(content).hexdigest()
+    return content.stat().st_size, sha256_of_file(content)
+
+
+def _hexdigest(file: IO[bytes], on_chunk: Callable[[], None] | None = None) -> str:
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK_BYTES):
+        digest.update(chunk)
+        if on_chunk is not None:
+            on_chunk()
     return digest.hexdigest()
+
+
+def read_with(uri: str, work: Callable[[IO[bytes]], R]) -> R:
+    """Read from an object that is open with seek; the whole is done again after a failure."""
+
+    def opened_and_read() -> R:
+        with opened(uri) as file:
+            return work(file)
+
+    return attempt(uri, "read", opened_and_read)
 
 
 @contextmanager
 def opened(uri: str) -> Iterator[IO[bytes]]:
     """Open an object for reading with seek, as Parquet readers want it."""
-    with _errors(uri, "read"):
+    with translated(uri, "read"):
         fs, path = _open(uri)
         with fs.open(path, "rb") as file:
             yield file
@@ -240,76 +287,3 @@ def _open(uri: str) -> tuple[Any, str]:
         options["auto_mkdir"] = True
     fs, path = url_to_fs(uri, **options)
     return fs, path
-
-
-def _sorted_infos(fs: Any, found: dict[str, Any]) -> list[ObjectInfo]:
-    infos = [
-        _object_info(fs, value)
-        for name, value in found.items()
-        if not _ASIDE.fullmatch(posixpath.basename(name))
-    ]
-    return sorted(infos, key=lambda item: item.uri)
-
-
-def _object_info(fs: Any, value: dict[str, Any]) -> ObjectInfo:
-    name = str(value["name"])
-    uri = name if isinstance(fs, LocalFileSystem) else fs.unstrip_protocol(name)
-    etag = value.get("ETag") or value.get("etag")
-    changed = value.get("mtime") or value.get("LastModified") or value.get("created")
-    size = int(value.get("size") or 0)
-    token = str(etag).strip('"') if etag else str(changed)
-    return ObjectInfo(uri=uri, size_bytes=size, token=f"{size}-{token}")
-
-
-@contextmanager
-def _written_aside(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside the target and rename it into place on success."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        yield aside
-        aside.replace(target)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-@contextmanager
-def _errors(uri: str, action: str) -> Iterator[None]:
-    """Turn what stores raise into the project's permanent and transient errors."""
-    try:
-        yield
-    except (TspError, GeneratorExit):
-        raise
-    except FileNotFoundError:
-        raise ObjectNotFoundError(
-            f"{redact(uri)}: cannot {action}: no such file or object"
-        ) from None
-    except (IsADirectoryError, NotADirectoryError):
-        raise StorageError(f"{redact(uri)}: cannot {action}: a folder is in the way") from None
-    except PermissionError as error:
-        raise StorageError(
-            f"{redact(uri)}: cannot {action}: no permission ({_cause(error)}); check the "
-            "credentials (AWS_ACCESS_KEY_ID, ...) and the store's policy"
-        ) from None
-    except (TimeoutError, ConnectionError) as error:
-        raise StorageUnavailableError(f"{redact(uri)}: cannot {action}: {_cause(error)}") from error
-    except (OSError, ValueError, ImportError) as error:
-        raise _classified(error, uri, action) from error
-    except Exception as error:
-        if type(error).__module__.startswith(("botocore", "aiobotocore", "aiohttp", "fsspec")):
-            raise _classified(error, uri, action) from error
-        raise
-
-
-def _classified(error: Exception, uri: str, action: str) -> TspError:
-    message = f"{redact(uri)}: cannot {action}: {_cause(error)}"
-    number = getattr(error, "errno", None)
-    transient = number not in _PERMANENT_ERRNOS and _TRANSIENT_CODES.search(
-        f"{type(error).__name__} {error}"
-    )
-    return StorageUnavailableError(message) if transient else StorageError(message)
-
-
-def _cause(error: BaseException) -> str:
-    text = redact(str(error)) or type(error).__name__
-    return f"{type(error).__name__}: {text}" if text != type(error).__name__ else text

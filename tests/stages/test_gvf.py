@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.stages.running import contents, run
 from tsp_core import storage
 from tsp_core.errors import ArtifactError, GvfError, TooManyBadVideosError
 from tsp_core.features.gvf import GvfTable, h5_bytes, read_gvf
+from tsp_core.schemas import gvf_schema
 from tsp_core.stages import gvf
 
 
@@ -171,9 +173,25 @@ def test_a_dataset_without_clips_is_refused(dataset: Dataset) -> None:
         gvf.plan(dataset.config(), inputs)
 
 
-def test_a_damaged_shard_is_named(dataset: Dataset) -> None:
+def test_a_damaged_shard_is_made_again(dataset: Dataset, caplog: pytest.LogCaptureFixture) -> None:
     config, inputs = dataset.config(), dataset.inputs()
-    shard = gvf.plan(config, inputs).shards[0]
-    storage.write_bytes(shard.uri, b"PAR1 not really")
-    with pytest.raises(ArtifactError, match=r"not a readable shard .* delete it and run"):
+    report, computed = run(gvf, config, inputs)
+    expected = contents(report.artifact)
+    storage.delete(report.artifact.uri, recursive=True)
+    shard = storage.list_objects(storage.join(config.root_uri, "shards"))[0]
+    storage.write_bytes(shard.uri, storage.read_bytes(shard.uri)[:-20])
+    report, again = run(gvf, config, inputs)
+    assert "a damaged shard is left out" in caplog.text
+    assert set(again) < set(computed)
+    assert contents(report.artifact) == expected
+
+
+def test_a_shard_of_an_unknown_version_is_refused(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, inputs = dataset.config(), dataset.inputs()
+    later = gvf_schema(128)
+    monkeypatch.setattr(gvf, "gvf_schema", lambda size: dataclasses.replace(later, version=2))
+    gvf.run_shard(config, inputs, gvf.plan(config, inputs).shards[0])
+    with pytest.raises(ArtifactError, match="version 2 of the table 'gvf' is unknown"):
         gvf.plan(config, inputs)

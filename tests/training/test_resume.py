@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,20 @@ def test_another_version_of_the_state_is_refused(tmp_path: Path) -> None:
     make_trainer(job).run()
     path = storage.local_path(job.state_uri)
     torch.save({**torch.load(path, weights_only=True), "version": 99}, path)
+    path.write_bytes(path.read_bytes() + hashlib.sha256(path.read_bytes()).digest())
     with pytest.raises(ArtifactError, match="version 99 of the training checkpoint is unknown"):
+        make_trainer(job)
+
+
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.999])
+def test_a_damaged_state_is_refused(tmp_path: Path, place: float) -> None:
+    job = make_job(tmp_path, epochs=1)
+    make_trainer(job).run()
+    path = storage.local_path(job.state_uri)
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match="checkpoint does not match its checksum; delete it"):
         make_trainer(job)
 
 

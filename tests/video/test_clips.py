@@ -13,6 +13,7 @@ from tests.synthetic import VideoSpec, read_clip_numbers, read_numbers, write_vi
 from tsp_core.config import ClipConfig
 from tsp_core.errors import VideoError
 from tsp_core.video import clips as clips_module
+from tsp_core.video import passes
 from tsp_core.video.clips import iter_clip_batches
 from tsp_core.video.frames import FrameFinder, FrameResizer
 from tsp_core.video.probe import VideoProbe, probe
@@ -183,7 +184,7 @@ def test_a_decoder_that_is_upset_by_missing_frames_is_given_them_all(videos, mon
     path, found = videos["one_group.mp4"]
     grid = clip_grid(found.timeline, CLIP, 2)
     expected = list(iter_clip_batches(path, found.timeline, 0, CLIP, grid, 8))
-    decode_needed = clips_module.decode_needed
+    decode_needed = passes.decode_needed
 
     def upset(container, stream, finder, is_needed):
         for frame in decode_needed(container, stream, finder, is_needed):
@@ -191,7 +192,7 @@ def test_a_decoder_that_is_upset_by_missing_frames_is_given_them_all(videos, mon
                 raise VideoError("corrupted", "a frame that was not there at ingest")
             yield frame
 
-    monkeypatch.setattr(clips_module, "decode_needed", upset)
+    monkeypatch.setattr(passes, "decode_needed", upset)
     found_batches = list(iter_clip_batches(path, found.timeline, 0, CLIP, grid, 8))
     for batch, other in zip(found_batches, expected, strict=True):
         assert torch.equal(batch.clips, other.clips)

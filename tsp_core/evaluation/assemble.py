@@ -9,13 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from tsp_core import artifacts, storage
+from tsp_core import artifacts
 from tsp_core.artifacts import ArtifactRef
 from tsp_core.config import Config, Precision
-from tsp_core.evaluation.blocks import Figures, Section
+from tsp_core.evaluation.compose import compose_report
 from tsp_core.evaluation.evidence import Evidence, measure_features, no_evidence
 from tsp_core.evaluation.heads import HeadScore, region_auc_of, score_predictions
-from tsp_core.evaluation.localize import OnProgress, heads_on_rows
+from tsp_core.evaluation.localize import OnProgress
 from tsp_core.evaluation.material import gather_material
 from tsp_core.evaluation.predict import (
     Compute,
@@ -26,11 +26,8 @@ from tsp_core.evaluation.predict import (
     predict_subset,
 )
 from tsp_core.evaluation.report import Report
-from tsp_core.evaluation.sections.configuration import configuration_section, shown_configuration
-from tsp_core.evaluation.sections.dataset import DatasetTables, dataset_figure, dataset_section
-from tsp_core.evaluation.sections.features import features_figure, features_section
-from tsp_core.evaluation.sections.heads import heads_figures, heads_section
-from tsp_core.evaluation.sections.training import training_section
+from tsp_core.evaluation.row_logits import heads_on_rows
+from tsp_core.evaluation.sections.dataset import DatasetTables
 from tsp_core.features.extraction import resolve_device
 from tsp_core.features.gvf import GvfTable, read_gvf
 from tsp_core.features.reading import ExportedFeatures, opened_export
@@ -74,14 +71,22 @@ def evaluate(config: Config, inputs: Inputs, on_progress: OnProgress) -> Evaluat
         ArtifactError: An input is damaged.
     """
     tables = _read_tables(inputs)
-    manifest = json.loads(storage.read_bytes(inputs["export"].file("manifest.json")))
+    manifest = json.loads(artifacts.read_file(inputs["export"], "manifest.json"))
     model = _load_model(config, inputs)
     predictions = _predict(config, model, tables, on_progress)
     scores = score_predictions(predictions.table, tables.classes)
     with opened_export(inputs["export"].uri) as export:
         evidence = _measure(config, model, tables, export, on_progress)
         notes = (*predictions.notes, *evidence.notes)
-        report = _report(config, inputs, tables, manifest, scores, predictions.notes)
+        report = compose_report(
+            config,
+            inputs,
+            tables=tables,
+            manifest=manifest,
+            scores=scores,
+            notes=predictions.notes,
+            evidence=evidence,
+        )
     return Evaluation(
         predictions=predictions.table,
         detections=evidence.detections(),
@@ -157,33 +162,6 @@ def _measure(
     return measure_features(material, heads, config.evaluate, on_progress)
 
 
-def _report(
-    config: Config,
-    inputs: Inputs,
-    tables: DatasetTables,
-    manifest: Mapping[str, Any],
-    scores: Mapping[str, HeadScore],
-    notes: tuple[str, ...],
-) -> Report:
-    subset = config.evaluate.subset
-    fingerprints = {name: artifact.fingerprint for name, artifact in inputs.items()}
-    figures = (
-        *heads_figures(scores, subset),
-        dataset_figure(tables.videos),
-        features_figure(manifest),
-    )
-    sections = (
-        heads_section(scores, subset=subset, notes=notes),
-        dataset_section(tables),
-        *_training(inputs.get("pretrain")),
-        features_section(manifest, _file_sizes(inputs["export"])),
-        configuration_section(shown_configuration(config), fingerprints),
-    )
-    return Report(
-        title=f"{config.name}: report", figures=Figures(figures=figures), sections=sections
-    )
-
-
 def _read_tables(inputs: Inputs) -> DatasetTables:
     annotate = inputs["annotate"]
     return DatasetTables(
@@ -191,7 +169,7 @@ def _read_tables(inputs: Inputs) -> DatasetTables:
         segments=read_table(annotate.file("segments.parquet"), "segments"),
         problems=read_table(annotate.file("problems.parquet"), "problems"),
         clips=read_table(inputs["index"].file("clips.parquet"), "clips"),
-        classes=tuple(json.loads(storage.read_bytes(annotate.file("classes.json")))),
+        classes=tuple(json.loads(artifacts.read_file(annotate, "classes.json"))),
     )
 
 
@@ -244,20 +222,3 @@ def _predict(
         compute=compute,
         progress=lambda done, total: on_progress("clips", done, total),
     )
-
-
-def _training(pretrain: ArtifactRef | None) -> list[Section]:
-    if pretrain is None:
-        return []
-    result = json.loads(storage.read_bytes(pretrain.file("training.json")))
-    section = training_section(
-        read_table(pretrain.file("metrics.parquet"), "metrics"),
-        best_epoch=result["best_epoch"],
-        curves_png=storage.read_bytes(pretrain.file("curves.png")),
-    )
-    return [section]
-
-
-def _file_sizes(export: ArtifactRef) -> dict[str, int]:
-    files = artifacts.read_marker(export.uri).files
-    return {name: entry.size_bytes for name, entry in files.items()}

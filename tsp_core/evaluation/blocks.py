@@ -1,4 +1,4 @@
-"""What a report is made of: sections of facts, tables, pictures and text.
+"""What a report is made of: sections of facts, tables, charts and text.
 
 Sections say what there is to show; `tsp_core.evaluation.report` renders them as HTML and as
 Markdown. All text is data: it is escaped where it is rendered.
@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from markupsafe import Markup
+
 Cell = str | int | float | None
 """A value in a table; None is shown as a dash."""
 
-ColumnKind = Literal["text", "count", "number", "share"]
-"""How a column is written: as it is, with thousands separated, with two decimals, as per cent."""
+ColumnKind = Literal["text", "count", "number", "percent", "share"]
+"""How a column is written: as it is, with thousands separated, with two decimals, as per cent, as
+per cent with a bar."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +64,45 @@ class Table:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
-    """A PNG; `file` is its name beside the Markdown page."""
+class Chart:
+    """A drawing as SVG; `file` is its name beside the Markdown page.
 
-    type: ClassVar = "picture"
+    Attributes:
+        file: Name of its file.
+        title: Heading.
+        description: What is seen, in words.
+        body: Elements of the drawing.
+        width: Pixels.
+        height: Pixels.
+        fluid: Whether the drawing fills the width that it gets (its places are in per cent), or is
+            scaled as a whole.
+    """
+
     file: str
+    title: str
     description: str
-    png: bytes
+    body: Markup
+    width: int
+    height: int
+    fluid: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Charts:
+    """Charts side by side where there is room; fluid ones take the whole width.
+
+    Attributes:
+        charts: In order.
+        title: Heading; none when empty.
+        note: A line before the charts.
+        keys: Names of colours (`tsp_core.evaluation.charts.svg.colour`) that all charts share.
+    """
+
+    type: ClassVar = "charts"
+    charts: tuple[Chart, ...]
+    title: str = ""
+    note: str = ""
+    keys: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +114,7 @@ class Code:
     text: str
 
 
-Block = Text | Facts | Figures | Table | Picture | Code
+Block = Text | Facts | Figures | Table | Charts | Code
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +145,7 @@ def format_cell(value: Cell, kind: ColumnKind) -> str:
         return "\N{EN DASH}"
     if isinstance(value, str):
         return value
-    if kind == "share":
+    if kind in ("share", "percent"):
         return f"{100 * value:.1f} %"
     if kind == "number":
         return f"{value:,.2f}" if abs(value) < 100 else f"{value:,.0f}"

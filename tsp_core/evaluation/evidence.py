@@ -11,13 +11,12 @@ import pyarrow as pa
 from tsp_core.config import EvaluateConfig, LocalizerName
 from tsp_core.evaluation.detection.instances import detections_table
 from tsp_core.evaluation.localize import (
-    HeadsOnRows,
     Localization,
     OnProgress,
-    detector_config,
     localize,
 )
 from tsp_core.evaluation.material import Material
+from tsp_core.evaluation.row_logits import HeadsOnRows
 from tsp_core.evaluation.scoring import DetectionScores, score_detections
 from tsp_core.evaluation.sensitivity import Sensitivity, measure_sensitivity
 from tsp_core.schemas import DETECTIONS
@@ -60,7 +59,7 @@ class Evidence:
     def as_json(self, config: EvaluateConfig) -> dict[str, Any]:
         """Plain JSON values; part of `metrics.json`."""
         material = self.material.as_json() if self.material else {"rows": {}}
-        probes = self.localization.probes
+        probes, detector = self.localization.probes, self.localization.localized.get("detector")
         return {
             "settings": {
                 "protocol": config.protocol,
@@ -69,7 +68,7 @@ class Evidence:
                 "ambiguous": "ignore" if config.ignore_ambiguous else "count",
                 **material,
                 "rows": {**material["rows"], "max_rows": config.max_rows},
-                "detector": vars(detector_config(config)),
+                "detector": vars(detector.settings) if detector and detector.settings else None,
             },
             "probes": probes.as_json() if probes else None,
             "localizers": {name: self._localizer(name) for name in self.scores},

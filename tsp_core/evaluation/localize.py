@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from tsp_core.config import EvaluateConfig, LocalizerName
 from tsp_core.evaluation.detection.instances import Detections, concatenate
@@ -25,34 +22,19 @@ from tsp_core.evaluation.localizers.probes import (
     score_probes,
     train_probes,
 )
-from tsp_core.evaluation.localizers.sequences import FeatureSequence
-from tsp_core.evaluation.material import Material, Part
-from tsp_core.features.gvf import GvfTable
-from tsp_core.model.heads import TSPModel
+from tsp_core.evaluation.material import Material
+from tsp_core.evaluation.row_logits import (
+    HeadsOnRows,
+    RowLogits,
+    Source,
+    row_classes,
+    row_regions,
+)
+
+_MIN_STEPS = 400  # of the detector: a few videos are passed over more often
 
 OnProgress = Callable[[str, int, int], None]
 """Called with a unit, how many of them are done, and all."""
-
-Source = Literal["head", "probe", "only class", "detector"]
-OfFeatures = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""Logits of features: float32 [N, F] to [N, C] or [N, 2]."""
-RowLogits = Callable[[FeatureSequence], NDArray[np.float32]]
-"""Logits of the rows of a video, float32 [N, C] or [N, 2]."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class HeadsOnRows:
-    """The checkpoint's heads as far as they fit the data set.
-
-    Attributes:
-        action: Logits of classes; None without a fitting action head.
-        region: Logits of action and no action; None without a fitting region head.
-        videos: Videos that the region head can speak for; None for all.
-    """
-
-    action: RowLogits | None = None
-    region: RowLogits | None = None
-    videos: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,13 +45,15 @@ class Localized:
         detections: In the videos of the evaluated subset.
         classes_from: What names the classes.
         actionness_from: What tells action from background.
-        num_parameters: That were trained on the features; None where nothing was.
+        num_parameters: Of the detector.
+        settings: Of the detector.
     """
 
     detections: Detections
     classes_from: Source
     actionness_from: Source
     num_parameters: int | None = None
+    settings: DetectorConfig | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,42 +63,16 @@ class Localization:
     Attributes:
         localized: By name of the localizer.
         probes: How the probes classify the rows of the evaluated subset; None when not trained.
+        region: Actionness of rows, by the head or else by the probe; None when neither tells it.
+        region_from: Which of the two.
         notes: What was left out, as sentences.
     """
 
     localized: dict[LocalizerName, Localized]
     probes: ProbeScores | None
     notes: tuple[str, ...]
-
-
-def heads_on_rows(
-    model: TSPModel | None, *, classes_fit: bool, gvf: GvfTable | None
-) -> HeadsOnRows:
-    """Take a checkpoint's heads to run on exported features.
-
-    Args:
-        model: The checkpoint; None without heads.
-        classes_fit: Whether its action head is for the classes of the data set.
-        gvf: Global video features; a region head that needs them is left out without.
-    """
-    if model is None:
-        return HeadsOnRows()
-    action = None
-    if model.action_head is not None and classes_fit:
-        action = _per_row(_affine(model.action_head))
-    if model.region_head is None:
-        return HeadsOnRows(action=action)
-    region = _affine(model.region_head)
-    if not model.use_gvf:
-        return HeadsOnRows(action=action, region=_per_row(region))
-    if gvf is None:
-        return HeadsOnRows(action=action)
-
-    def with_gvf(sequence: FeatureSequence) -> NDArray[np.float32]:
-        pooled = np.tile(gvf.lookup(sequence.video), (len(sequence), 1))
-        return region(np.concatenate([sequence.features, pooled], axis=1))
-
-    return HeadsOnRows(action=action, region=with_gvf, videos=frozenset(gvf.names))
+    region: RowLogits | None = None
+    region_from: Source | None = None
 
 
 def localize(
@@ -152,14 +110,22 @@ def localize(
             if found is not None:
                 localized[name] = found
         scores = _probe_scores(probes, material)
-    return Localization(localized=localized, probes=scores, notes=tuple(notes))
-
-
-def detector_config(config: EvaluateConfig) -> DetectorConfig:
-    """The settings of the reference detector."""
-    return DetectorConfig(
-        epochs=config.detector_epochs, width=config.detector_width, seed=config.seed
+    is_partial = bool(heads.silent_on(material.evaluation.sequences))
+    region, region_from = row_regions(HeadsOnRows() if is_partial else heads, probes)
+    return Localization(
+        localized=localized,
+        probes=scores,
+        notes=tuple(notes),
+        region=region,
+        region_from=region_from,
     )
+
+
+def _detector_config(config: EvaluateConfig, num_videos: int) -> DetectorConfig:
+    settings = DetectorConfig(width=config.detector_width, seed=config.seed)
+    steps_per_epoch = -(-num_videos // settings.batch_size)
+    enough = max(settings.epochs, -(-_MIN_STEPS // steps_per_epoch))
+    return replace(settings, epochs=config.detector_epochs or enough)
 
 
 def _obstacle(material: Material, config: EvaluateConfig) -> str:
@@ -178,11 +144,12 @@ def _obstacle(material: Material, config: EvaluateConfig) -> str:
 
 
 def _by_detector(material: Material, config: EvaluateConfig, on_progress: OnProgress) -> Localized:
+    settings = _detector_config(config, len(material.training.sequences))
     detector = train_detector(
         material.training.sequences,
         material.training.actions,
         num_classes=len(material.classes),
-        config=detector_config(config),
+        config=settings,
         progress=lambda done, total, _: on_progress("epochs of the detector", done, total),
     )
     return Localized(
@@ -190,6 +157,7 @@ def _by_detector(material: Material, config: EvaluateConfig, on_progress: OnProg
         classes_from="detector",
         actionness_from="detector",
         num_parameters=detector.num_parameters,
+        settings=settings,
     )
 
 
@@ -204,24 +172,22 @@ def _by_rows(
     """Group what heads or probes say of the rows; None when that says too little."""
     if name == "heads" and heads.action is None and heads.region is None:
         return None  # the notes on the accuracies of the heads say why
-    action, classes_from = _classes(heads, probes, material)
-    region: RowLogits | None = heads.region
-    actionness_from: Source = "head"
-    if region is None and probes.region is not None:
-        region, actionness_from = _per_row(probes.region.logits), "probe"
-    if region is None:
+    action, classes_from = row_classes(heads, probes, material)
+    region, actionness_from = row_regions(heads, probes)
+    if region is None or actionness_from is None:
         notes.append(
             f"The rows of the training subset are not of both action and background, so {name} "
             "cannot tell the one from the other and localize nothing."
         )
         return None
-    part, without = _spoken_for(material.evaluation, heads)
-    if without:
+    silent_on = heads.silent_on(material.evaluation.sequences)
+    if silent_on:
         notes.append(
-            f"The heads detect nothing in {without:,} videos without a global video feature."
+            f"The heads detect nothing in {len(silent_on):,} videos without a global video feature."
         )
     found = []
-    for done, video in enumerate(part, start=1):
+    videos = [video for video in material.evaluation.sequences if video not in silent_on]
+    for done, video in enumerate(videos, start=1):
         sequence = material.evaluation.sequences[video]
         rows = head_sequence(
             video,
@@ -233,29 +199,10 @@ def _by_rows(
             duration_seconds=sequence.duration_seconds,
         )
         found.append(localize_by_heads(rows))
-        on_progress(f"videos by {name}", done, len(part))
+        on_progress(f"videos by {name}", done, len(videos))
     return Localized(
         detections=concatenate(found), classes_from=classes_from, actionness_from=actionness_from
     )
-
-
-def _classes(heads: HeadsOnRows, probes: Probes, material: Material) -> tuple[RowLogits, Source]:
-    if heads.action is not None:
-        return heads.action, "head"
-    if probes.action is not None:
-        return _per_row(probes.action.logits), "probe"
-    only = int(np.bincount(material.training.actions.label_indices).argmax())
-    logits = np.full(len(material.classes), -1e4, dtype=np.float32)
-    logits[only] = 0.0
-    return lambda sequence: np.tile(logits, (len(sequence), 1)), "only class"
-
-
-def _spoken_for(evaluation: Part, heads: HeadsOnRows) -> tuple[list[str], int]:
-    names = list(evaluation.sequences)
-    if heads.videos is None:
-        return names, 0
-    kept = [name for name in names if name in heads.videos]
-    return kept, len(names) - len(kept)
 
 
 def _probe_scores(probes: Probes, material: Material) -> ProbeScores:
@@ -266,15 +213,6 @@ def _probe_scores(probes: Probes, material: Material) -> ProbeScores:
         classes=material.classes,
         ambiguous=material.evaluation.ambiguous,
     )
-
-
-def _affine(layer: torch.nn.Linear) -> OfFeatures:
-    weight, bias = layer.weight.detach().float().numpy(), layer.bias.detach().float().numpy()
-    return lambda features: np.asarray(features @ weight.T + bias)
-
-
-def _per_row(of_features: OfFeatures) -> RowLogits:
-    return lambda sequence: of_features(sequence.features)
 
 
 @contextmanager

@@ -1,20 +1,21 @@
 """Renders sections as one self-contained HTML page and as Markdown.
 
-The page loads nothing: styles and pictures are inside. Text of annotations and file names is
+The page loads nothing: styles and charts are inside. Text of annotations and file names is
 untrusted and escaped in both.
 """
 
 from __future__ import annotations
 
-import base64
 import re
 from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from tsp_core.evaluation.blocks import Figures, Picture, Section, format_cell
+from tsp_core.evaluation.blocks import Chart, Charts, Figures, Section, format_cell
+from tsp_core.evaluation.charts.svg import element
 
+_MARGIN = 10  # pixels around a chart in a file of its own
 _MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]<>#|~&])")
 
 
@@ -33,10 +34,12 @@ class Report:
     sections: tuple[Section, ...]
 
     @property
-    def pictures(self) -> tuple[Picture, ...]:
-        """Every picture, which the Markdown page expects beside it."""
+    def charts(self) -> tuple[Chart, ...]:
+        """Every chart, which the Markdown page expects beside it."""
         blocks = [block for section in self.sections for block in section.blocks]
-        return tuple(block for block in blocks if isinstance(block, Picture))
+        return tuple(
+            chart for block in blocks if isinstance(block, Charts) for chart in block.charts
+        )
 
 
 def render_html(report: Report) -> str:
@@ -45,9 +48,32 @@ def render_html(report: Report) -> str:
 
 
 def render_markdown(report: Report) -> str:
-    """Render Markdown; pictures are linked by their file names."""
+    """Render Markdown; charts are linked by their file names."""
     text = _environment().get_template("report.md").render(report=report)
     return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def render_chart(chart: Chart) -> bytes:
+    """Render a chart as an SVG file of its own, with its colours for light and dark."""
+    style = _environment().get_template("chart.css").render()
+    body = element(
+        "svg",
+        element("style", Markup(style)),  # noqa: S704 - a template without data in it
+        element("rect", width="100%", height="100%", style="fill:var(--paper)"),
+        element(
+            "svg",
+            chart.body,
+            x=_MARGIN,
+            y=_MARGIN,
+            width=chart.width,
+            height=chart.height,
+        ),
+        xmlns="http://www.w3.org/2000/svg",
+        class_="chart",
+        width=chart.width + 2 * _MARGIN,
+        height=chart.height + 2 * _MARGIN,
+    )
+    return body.encode()
 
 
 def escape_markdown(text: str) -> str:
@@ -66,13 +92,25 @@ def _environment() -> Environment:
     )
     environment.filters["cell"] = format_cell
     environment.filters["markdown"] = escape_markdown
-    environment.filters["data_uri"] = _data_uri
+    environment.filters["svg"] = _inline_svg
+    environment.filters["caption"] = _caption
     environment.filters["fenced"] = _fenced
     return environment
 
 
-def _data_uri(png: bytes) -> Markup:
-    return Markup("data:image/png;base64,") + base64.b64encode(png).decode()
+def _inline_svg(chart: Chart) -> Markup:
+    """A chart inside the page, which gives it its colours."""
+    size: dict[str, str | float] = {"viewBox": f"0 0 {chart.width} {chart.height}"}
+    if chart.fluid:
+        size = {"width": "100%", "height": chart.height}
+    return element(
+        "svg", chart.body, class_="chart", role="img", aria_label=chart.description, **size
+    )
+
+
+def _caption(text: str) -> str:
+    """Text for the brackets of a picture in Markdown."""
+    return escape_markdown(text.translate({ord("["): "(", ord("]"): ")"}))
 
 
 def _fenced(text: str) -> str:

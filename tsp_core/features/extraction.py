@@ -30,6 +30,7 @@ from tsp_core.model.weights import load_encoder
 from tsp_core.video.clips import iter_clip_batches
 from tsp_core.video.files import local_video
 from tsp_core.video.sampling import ClipGrid, FrameTimeline, clip_grid, timeline_from_row
+from tsp_core.video.sandbox import DecodingLimits
 
 _BATCHES_AHEAD = 2
 
@@ -52,6 +53,7 @@ class Extractor:
         precision: Arithmetic of the encoder.
         batch_size: Clips per forward pass; the features do not depend on it beyond rounding.
         compiled: Compile the encoder on a GPU: a minute at first, then more clips per second.
+        limits: Decode in worker processes with these; None decodes in this one.
 
     Raises:
         ConfigError: There is no GPU, or the precision needs one.
@@ -66,8 +68,10 @@ class Extractor:
         precision: Precision = "fp32",
         batch_size: int = 16,
         compiled: bool = False,
+        limits: DecodingLimits | None = None,
     ) -> None:
         self.feature_size = feature_size
+        self._limits = limits
         self._encoder = prepare_for_inference(
             encoder, device=resolve_device(device), precision=precision, compiled=compiled
         )
@@ -95,7 +99,15 @@ class Extractor:
         """
         grid = clip_grid(timeline, clip, stride)
         features = np.empty((len(grid), self.feature_size), dtype=np.float32)
-        decoded = iter_clip_batches(path, timeline, rotation_degrees, clip, grid, self._batch_size)
+        decoded = iter_clip_batches(
+            path,
+            timeline,
+            rotation_degrees,
+            clip,
+            grid,
+            self._batch_size,
+            limits=self._limits,
+        )
         sent = sent_to_device(decoded, self._encoder.device)
         coming: deque[tuple[int, HostFeatures]] = deque()
         with Prefetched(sent, size=_BATCHES_AHEAD) as batches:
@@ -173,14 +185,15 @@ def shared_extractor(
     Args:
         encoder: Architecture and weights.
         identity: What identifies the weights' content.
-        runtime: Device and cache.
+        runtime: Device, cache and the decoder's limits.
         precision: Arithmetic of the encoder.
         batch_size: Clips per forward pass.
 
     Raises:
         WeightsError: The weights cannot be had or do not fit.
     """
-    key = (encoder, identity, runtime.device, runtime.compile, precision, batch_size)
+    limits = DecodingLimits.of(runtime)
+    key = (encoder, identity, runtime.device, runtime.compile, precision, batch_size, limits)
     with _shared_lock:
         if key not in _shared:
             loaded = load_encoder(encoder, cache_dir=runtime.cache_dir)
@@ -192,5 +205,6 @@ def shared_extractor(
                 precision=precision,
                 batch_size=batch_size,
                 compiled=runtime.compile,
+                limits=limits,
             )
         return _shared[key]

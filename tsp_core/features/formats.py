@@ -15,12 +15,12 @@ from typing import Any, Protocol
 
 import h5py
 import numpy as np
-import pyarrow.parquet as pq
 
 from tsp_core import extensions
 from tsp_core.errors import ConfigError
 from tsp_core.features.rows import FeatureRows, VideoFacts, table_from_features
 from tsp_core.schemas import features_schema
+from tsp_core.sealed import SealedWriter
 
 _H5: Any = h5py  # which carries no types
 
@@ -108,7 +108,7 @@ class ParquetWriter:
 
     def __init__(self, folder: Path, feature_size: int) -> None:
         schema = features_schema(feature_size).with_metadata()
-        self._file = pq.ParquetWriter(folder / "features.parquet", schema, compression="zstd")
+        self._file = SealedWriter(folder / "features.parquet", schema)
 
     def write(self, rows: FeatureRows, facts: VideoFacts) -> None:
         del facts

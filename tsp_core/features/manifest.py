@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tsp_core.artifacts import Frozen
 from tsp_core.config import ClipConfig, Precision
 from tsp_core.features.rows import FeatureRows, VideoFacts, nominal_centers
 from tsp_core.schemas import TIMES as TIMES_SCHEMA
+from tsp_core.sealed import SealedWriter
 
 MANIFEST = "manifest.json"
 TIMES = "times.parquet"
@@ -60,9 +60,7 @@ class ManifestWriter:
         self._source = source
         self._files = files
         self._videos: dict[str, dict[str, Any]] = {}
-        self._times = pq.ParquetWriter(
-            folder / TIMES, TIMES_SCHEMA.with_metadata(), compression="zstd"
-        )
+        self._times = SealedWriter(folder / TIMES, TIMES_SCHEMA.with_metadata())
 
     @property
     def num_rows(self) -> int:

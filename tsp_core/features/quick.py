@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tsp_core import storage
-from tsp_core.config import ClipConfig, Precision
+from tsp_core.config import ClipConfig, Precision, RuntimeConfig
 from tsp_core.errors import VideoError
 from tsp_core.features.extraction import Extractor
 from tsp_core.features.folder import FeatureFolder
@@ -19,6 +19,9 @@ from tsp_core.features.rows import FeatureRows, facts_from_row
 from tsp_core.model.weights import open_encoder
 from tsp_core.video.files import local_video, validate_video_name
 from tsp_core.video.probe import probe
+from tsp_core.video.sandbox import DecodingLimits, run_sandboxed
+
+_LIMITS = DecodingLimits.of(RuntimeConfig())
 
 FileProgress = Callable[[int, int, str], None]
 """Called with the videos done, all videos, and the name of the one that was just finished."""
@@ -141,6 +144,7 @@ def extract_files(
         device=device,
         precision=precision,
         batch_size=batch_size,
+        limits=_LIMITS,
     )
     source = FeatureSource(
         encoder=loaded.name,
@@ -198,7 +202,8 @@ def _extract(name: str, uri: str, folder: FeatureFolder, work: _Work) -> int:
 def _measured(name: str, uri: str, cache_dir: str | None) -> dict[str, Any]:
     """Measure a video by decoding it: a row of the videos table."""
     with local_video(uri, None, cache_dir) as path:
-        return {**probe(path).as_row(), "video": name, "uri": uri}
+        found = run_sandboxed(probe, path, _LIMITS, max_pixels=_LIMITS.max_pixels(path))
+        return {**found.as_row(), "video": name, "uri": uri}
 
 
 def _named(videos: Sequence[str]) -> tuple[dict[str, str], dict[str, Quarantined]]:

@@ -79,6 +79,8 @@ def _fetch_remote(source: WeightsSource, cache_dir: Path) -> Path:
     partial = target.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         storage.download(source.uri, partial)
+        if _wrong_hash(partial, source) is not None:  # damaged on the way, or not what is meant
+            storage.download(source.uri, partial)
         _verify(partial, source)
         partial.replace(target)
     finally:

@@ -49,6 +49,7 @@ class Plan(Frozen):
         done: Result objects of batches that were done by earlier runs.
         num_items: Items (videos) in all.
         num_items_done: Items whose result is there already.
+        notes: What else there is to say of the plan, for people.
     """
 
     recipe: Recipe
@@ -57,6 +58,7 @@ class Plan(Frozen):
     done: tuple[str, ...] = ()
     num_items: int = 0
     num_items_done: int = 0
+    notes: tuple[str, ...] = ()
 
 
 class ShardReport(Frozen):

@@ -1,7 +1,7 @@
 """Evaluate: how good the exported checkpoint's heads and features are, with a report.
 
 Publishes `metrics.json`, `predictions.parquet` (`predictions_schema`), `detections.parquet`,
-`report.html` (one page that needs nothing else), and `report.md` with its pictures beside it. Heads
+`report.html` (one page that needs nothing else), and `report.md` with its charts beside it. Heads
 are evaluated when the export was made with a checkpoint that has them, features when they were
 exported of a training subset and of the evaluated one.
 """
@@ -72,7 +72,7 @@ def finish(
 
 
 def _publish(root: str, recipe: Recipe, evaluation: Evaluation) -> ArtifactRef:
-    from tsp_core.evaluation.report import render_html, render_markdown
+    from tsp_core.evaluation.report import render_chart, render_html, render_markdown
 
     num_classes = evaluation.predictions.schema.field("action_logits").type.list_size
     with tempfile.TemporaryDirectory() as folder:
@@ -90,6 +90,6 @@ def _publish(root: str, recipe: Recipe, evaluation: Evaluation) -> ArtifactRef:
             "metrics.json": json.dumps(evaluation.metrics, indent=1, allow_nan=False).encode(),
             "report.html": render_html(evaluation.report).encode(),
             "report.md": render_markdown(evaluation.report).encode(),
-            **{picture.file: picture.png for picture in evaluation.report.pictures},
+            **{chart.file: render_chart(chart) for chart in evaluation.report.charts},
         }
         return artifacts.publish(root, recipe, files, summary=evaluation.summary)

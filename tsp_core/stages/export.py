@@ -38,7 +38,8 @@ from tsp_core.stages.base import (
     StageReport,
     no_progress,
 )
-from tsp_core.stages.shards import Computed, Located, Video
+from tsp_core.stages.shard_files import Located, read_located
+from tsp_core.stages.shards import Computed, Video
 
 VERSION = 1
 CHECKPOINT = "best.pth"
@@ -91,10 +92,16 @@ def finish(
         TooManyBadVideosError: Too many videos failed.
     """
     videos = _videos(config, inputs)
-    located = shards.locate_videos(config, "export", _work(config, inputs), videos)
+    located = shards.locate_videos(config, plan, videos)
     with tempfile.TemporaryDirectory(prefix="tsp-export-") as folder:
         files, summary = _assemble(config, inputs, located, Path(folder), progress)
-        artifact = artifacts.publish(config.root_uri, plan.recipe, files, summary=summary)
+        artifact = artifacts.publish(
+            config.root_uri,
+            plan.recipe,
+            files,
+            summary=summary,
+            shards=artifacts.shard_folder("export", _work(config, inputs).fingerprint),
+        )
     return StageReport(stage="export", artifact=artifact, summary=summary)
 
 
@@ -197,7 +204,7 @@ def _assemble(
     )
     facts = _facts(inputs)
     ok = [item for item in located if item.entry.code is None]
-    for done, table in enumerate(shards.read_located(ok), start=1):
+    for done, table in enumerate(read_located(ok), start=1):
         rows = features_from_table(table)
         output.write(rows, facts[rows.video])
         progress(Progress(stage="export", done=done, total=len(ok), unit="videos"))

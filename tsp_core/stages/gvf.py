@@ -7,13 +7,11 @@ Publishes `gvf.parquet` and `gvf.h5` (the released layout).
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tsp_core import artifacts, schemas, storage
 from tsp_core.artifacts import Recipe
@@ -23,6 +21,7 @@ from tsp_core.features.gvf import gvf_from_table, h5_bytes, pool, read_gvf, tabl
 from tsp_core.model.encoders import feature_size
 from tsp_core.model.identity import weights_identity
 from tsp_core.schemas import gvf_schema, read_table
+from tsp_core.sealed import table_bytes
 from tsp_core.stages import shards
 from tsp_core.stages.base import (
     Inputs,
@@ -35,6 +34,7 @@ from tsp_core.stages.base import (
     no_progress,
     planned,
 )
+from tsp_core.stages.shard_files import read_located
 from tsp_core.stages.shards import Computed, Video
 
 VERSION = 1
@@ -99,7 +99,7 @@ def finish(
     if config.gvf.file is not None:
         table = _imported(config, videos)
     else:
-        table = _computed(config, videos, progress)
+        table = _computed(config, plan, videos, progress)
     gvf = gvf_from_table(table, source="gvf")
     summary = {
         "videos": len(gvf.names),
@@ -114,6 +114,9 @@ def finish(
         plan.recipe,
         {"gvf.parquet": _parquet_bytes(table), "gvf.h5": h5_bytes(gvf)},
         summary=summary,
+        shards=None
+        if config.gvf.file
+        else artifacts.shard_folder("gvf", _work(config).fingerprint),
     )
     return StageReport(stage="gvf", artifact=artifact, summary=summary)
 
@@ -177,10 +180,12 @@ def _videos(inputs: Inputs) -> list[Video]:
     return videos
 
 
-def _computed(config: Config, videos: Sequence[Video], progress: ProgressCallback) -> pa.Table:
-    located = shards.locate_videos(config, "gvf", _work(config), videos)
+def _computed(
+    config: Config, plan: Plan, videos: Sequence[Video], progress: ProgressCallback
+) -> pa.Table:
+    located = shards.locate_videos(config, plan, videos)
     tables = []
-    for done, table in enumerate(shards.read_located(located), start=1):
+    for done, table in enumerate(read_located(located), start=1):
         tables.append(table)
         progress(Progress(stage="gvf", done=done, total=len(videos), unit="videos"))
     return pa.concat_tables(tables).combine_chunks()
@@ -195,7 +200,5 @@ def _imported(config: Config, videos: Sequence[Video]) -> pa.Table:
 
 
 def _parquet_bytes(table: pa.Table) -> bytes:
-    buffer = io.BytesIO()
     size = table.schema.field("gvf").type.list_size
-    pq.write_table(table.cast(gvf_schema(size).with_metadata()), buffer, compression="zstd")
-    return buffer.getvalue()
+    return table_bytes(table.cast(gvf_schema(size).with_metadata()))

@@ -2,11 +2,14 @@
 
 Publishes `videos.parquet` (`VIDEOS`, one row per listed file) and `quarantine.parquet` (the rows
 whose status is not "ok"). What was found out about a file is kept in shards by its URI and a token
-that changes with the file, so a rerun decodes the new and changed files only.
+that changes with the file, so a rerun decodes the new and changed files only. Files that exceeded
+the decoder's limits are looked at again when the limits change.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hashlib
 import json
 import logging
@@ -24,6 +27,7 @@ from tsp_core.artifacts import ArtifactRef, Recipe
 from tsp_core.config import Config, IngestConfig, recipe_fields
 from tsp_core.errors import TooManyBadVideosError, VideoError
 from tsp_core.schemas import PROBES, VIDEOS, read_table, table_from_rows, write_table
+from tsp_core.sealed import DamagedError
 from tsp_core.stages.base import (
     Inputs,
     Plan,
@@ -35,9 +39,11 @@ from tsp_core.stages.base import (
     no_progress,
     planned,
 )
+from tsp_core.stages.verdicts import bound_token, file_token, limits_key
 from tsp_core.video.listing import Source, list_sources
+from tsp_core.video.sandbox import DecodingLimits, run_sandboxed
 
-VERSION = 1
+VERSION = 2
 _READERS = 16  # shards that are read at a time; object stores answer slowly
 _NOT_CONTENT = ("uri", "reason")  # columns that say nothing about the videos themselves
 
@@ -51,11 +57,11 @@ def plan(config: Config, inputs: Inputs) -> Plan:  # noqa: ARG001
         ConfigError: No videos are configured or found, or a list file is wrong.
     """
     sources = list_sources(config.ingest)
-    found = planned(config, _recipe(config.ingest, sources), num_items=len(sources))
+    found = planned(config, _recipe(config, sources), num_items=len(sources))
     if found.existing is not None:
         return found.model_copy(update={"num_items_done": len(sources)})
     work = _work(config.ingest)
-    done = _probed(config.root_uri, work)
+    done = _probed(config.root_uri, work, limits_key(config))
     wanted = [source for source in sources if source.code is None]
     pending = [source for source in wanted if (source.uri, source.token) not in done]
     shards = [
@@ -107,20 +113,23 @@ def finish(
     Raises:
         TooManyBadVideosError: More than `ingest.max_bad_fraction` of the videos are quarantined.
     """
-    probes = _read_probes([*plan.done, *(shard.uri for shard in plan.shards)])
+    shards = [*plan.done, *(shard.uri for shard in plan.shards)]
+    probes = _read_probes(shards, limits_key(config))
     sources = _settled(list_sources(config.ingest), probes)
     progress(Progress(stage="ingest", done=len(sources), total=len(sources), unit="videos"))
     rows = [_video_row(source, probes.get((source.uri, source.token))) for source in sources]
     _check_bad_fraction(rows, config.ingest.max_bad_fraction)
     summary = _summary(rows)
-    artifact = _publish(config.root_uri, _recipe(config.ingest, sources), rows, summary)
+    recipe, work = _recipe(config, sources), _work(config.ingest)
+    artifact = _publish(config.root_uri, recipe, work, rows, summary)
     return StageReport(stage="ingest", artifact=artifact, summary=summary)
 
 
-def _recipe(section: IngestConfig, sources: Sequence[Source]) -> Recipe:
+def _recipe(config: Config, sources: Sequence[Source]) -> Recipe:
     """The files in their present state determine the artifact, not how they were listed."""
     listing = [[source.name, source.uri, source.token, source.sha256] for source in sources]
-    fields = {"truncated": recipe_fields(section)["truncated"]}
+    limits = dataclasses.asdict(DecodingLimits.of(config.runtime))
+    fields = {"truncated": recipe_fields(config.ingest)["truncated"], "limits": limits}
     inputs = {"files": artifacts.fingerprint_of(listing)}
     return Recipe(stage="ingest", version=VERSION, config=fields, inputs=inputs)
 
@@ -140,25 +149,31 @@ def _shard(root: str, work: Recipe, index: int, sources: Sequence[Source]) -> Sh
     )
 
 
-def _probed(root: str, work: Recipe) -> dict[tuple[str, str], str]:
+def _probed(root: str, work: Recipe, key: str) -> dict[tuple[str, str], str]:
     """Map each (URI, token) that is probed to the shard that holds it."""
     folder = storage.join(root, "shards", work.stage, work.fingerprint)
     shards = [item.uri for item in storage.list_objects(folder) if item.uri.endswith(".parquet")]
 
     def keys(uri: str) -> list[tuple[tuple[str, str], str]]:
-        table = read_table(uri, PROBES.name, columns=["uri", "token"])
-        pairs = zip(*(table.column(name).to_pylist() for name in ("uri", "token")), strict=True)
-        return [(pair, uri) for pair in pairs]
+        try:
+            table = read_table(uri, PROBES.name, columns=["uri", "token"])
+        except DamagedError as error:
+            _log.warning("a damaged shard is left out, its videos are probed again: %s", error)
+            return []
+        rows = zip(*(table.column(name).to_pylist() for name in ("uri", "token")), strict=True)
+        found = ((file, file_token(bound, key)) for file, bound in rows)
+        return [((file, token), uri) for file, token in found if token is not None]
 
     with ThreadPoolExecutor(_READERS) as pool:
         return dict(item for found in pool.map(keys, shards) for item in found)
 
 
-def _read_probes(shards: Iterable[str]) -> dict[tuple[str, str], dict[str, Any]]:
+def _read_probes(shards: Iterable[str], key: str) -> dict[tuple[str, str], dict[str, Any]]:
     with ThreadPoolExecutor(_READERS) as pool:
         tables = pool.map(lambda uri: read_table(uri, PROBES.name), sorted(set(shards)))
         rows = (row for table in tables for row in table.to_pylist())
-        return {(row["uri"], row["token"]): row for row in rows}
+        found = ((row["uri"], file_token(row["token"], key), row) for row in rows)
+        return {(uri, token): row for uri, token, row in found if token is not None}
 
 
 def _probe(uri: str, token: str, config: Config) -> dict[str, Any] | None:
@@ -167,20 +182,32 @@ def _probe(uri: str, token: str, config: Config) -> dict[str, Any] | None:
 
     try:
         with local_video(uri, None, config.runtime.cache_dir) as path:
-            row = _measured(path, uri, config.ingest)
+            row = _measured(path, uri, config)
     except VideoError as error:
         row = _quarantined(error.code, error.reason)
-    return None if row["code"] == "missing" else {"uri": uri, "token": token} | row
+    if row["code"] == "missing":
+        return None
+    row |= {"uri": uri, "token": token}
+    return row | {"token": bound_token(row, limits_key(config))}
 
 
-def _measured(path: Path, uri: str, section: IngestConfig) -> dict[str, Any]:
+def _measured(path: Path, uri: str, config: Config) -> dict[str, Any]:
     from tsp_core.video.probe import identify, probe
 
+    limits = DecodingLimits.of(config.runtime)
     try:
-        found = probe(path, keep_truncated=section.truncated == "keep")
+        found = run_sandboxed(
+            probe,
+            path,
+            limits,
+            keep_truncated=config.ingest.truncated == "keep",
+            max_pixels=limits.max_pixels(path),
+        )
         return {"status": "ok", "code": None} | found.as_row()
     except VideoError as error:
-        identity = identify(path) if path.is_file() else {}
+        identity = {}
+        with contextlib.suppress(OSError):  # no permission, or gone by now
+            identity = identify(path) if path.is_file() else {}
         # A local copy of a remote file is named by its hash, which tells people nothing.
         reason = error.reason.replace(repr(path.name), repr(posixpath.basename(uri)))
         return _quarantined(error.code, reason) | identity
@@ -247,7 +274,11 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _publish(
-    root: str, recipe: Recipe, rows: Sequence[dict[str, Any]], summary: dict[str, Any]
+    root: str,
+    recipe: Recipe,
+    work: Recipe,
+    rows: Sequence[dict[str, Any]],
+    summary: dict[str, Any],
 ) -> ArtifactRef:
     bad = [row for row in rows if row["status"] != "ok"]
     with tempfile.TemporaryDirectory() as folder:
@@ -255,7 +286,14 @@ def _publish(
         write_table(str(videos), table_from_rows(rows, VIDEOS), VIDEOS)
         write_table(str(quarantine), table_from_rows(bad, VIDEOS), VIDEOS)
         files = {path.name: path for path in (videos, quarantine)}
-        return artifacts.publish(root, recipe, files, summary=summary, digest=_digest(rows))
+        return artifacts.publish(
+            root,
+            recipe,
+            files,
+            summary=summary,
+            digest=_digest(rows),
+            shards=artifacts.shard_folder("ingest", work.fingerprint),
+        )
 
 
 def _digest(rows: Sequence[Mapping[str, Any]]) -> str:

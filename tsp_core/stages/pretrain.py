@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tsp_core import artifacts, storage
-from tsp_core.artifacts import Recipe, fingerprint_of
+from tsp_core.artifacts import ArtifactRef, Recipe, fingerprint_of
 from tsp_core.config import Config, recipe_fields
 from tsp_core.errors import ConfigError
 from tsp_core.features.gvf import GvfTable, read_gvf
@@ -70,14 +70,31 @@ def plan(config: Config, inputs: Inputs) -> Plan:
     if config.pretrain.retrain == "never":
         kept = history.newest(config.root_uri, recipe, _classes(inputs))
         if kept is not None:
-            return Plan(recipe=artifacts.read_marker(kept.uri).recipe, existing=kept)
+            return _kept(kept, recipe)
     newest = None
     while (found := artifacts.find(config.root_uri, recipe)) is not None:
         newest = Plan(recipe=recipe, existing=found)
         recipe = _following_run(recipe)
     if newest is None or config.pretrain.retrain == "always":
-        return Plan(recipe=recipe)
+        return Plan(recipe=recipe, notes=_notes(config, recipe))
     return newest
+
+
+def _kept(kept: ArtifactRef, wanted: Recipe) -> Plan:
+    """The plan of a run that is kept whatever became of the data."""
+    recipe = artifacts.read_marker(kept.uri).recipe
+    changed = sorted(name for name in wanted.inputs if wanted.inputs[name] != recipe.inputs[name])
+    note = f"kept by retrain 'never' although {', '.join(changed)} changed"
+    return Plan(recipe=recipe, existing=kept, notes=(note,) if changed else ())
+
+
+def _notes(config: Config, recipe: Recipe) -> tuple[str, ...]:
+    notes = []
+    if config.pretrain.retrain == "always":
+        notes.append("retrain 'always': every run trains anew")
+    if storage.exists(storage.join(_work_uri(config.root_uri, recipe), "state.pt")):
+        notes.append("an interrupted run is continued from its last checkpoint")
+    return tuple(notes)
 
 
 def run_shard(config: Config, inputs: Inputs, shard: Shard) -> ShardReport:  # noqa: ARG001
@@ -184,7 +201,7 @@ def _work_uri(root: str, recipe: Recipe) -> str:
 
 
 def _classes(inputs: Inputs) -> tuple[str, ...]:
-    return tuple(json.loads(storage.read_bytes(inputs["annotate"].file("classes.json"))))
+    return tuple(json.loads(artifacts.read_file(inputs["annotate"], "classes.json")))
 
 
 def _device(config: Config) -> Literal["cpu", "cuda"]:

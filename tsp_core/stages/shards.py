@@ -8,28 +8,24 @@ computes those k. A video is the pair of its name and its content's hash.
 
 from __future__ import annotations
 
-import json
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tsp_core import artifacts, schemas, storage
-from tsp_core.artifacts import Frozen, Recipe
+from tsp_core.artifacts import Recipe
 from tsp_core.config import Config
 from tsp_core.errors import ArtifactError, TooManyBadVideosError, VideoError
 from tsp_core.schemas import TableSchema
 from tsp_core.stages.base import Inputs, Plan, Shard, ShardReport, planned
+from tsp_core.stages.shard_files import Entry, Located, ShardFile, read_index
 
-_INDEX_KEY = "tsp.videos"
 _NOT_OF_THE_CONTENT = ("missing", "checksum")  # a later run may find the file again
+_SCHEMAS = {"gvf": "gvf", "export": "features"}  # the table that a stage's shards hold
 _READERS = 16  # shards whose index is read at a time; object stores answer slowly, but many at once
 
 
@@ -39,33 +35,6 @@ class Video:
 
     name: str
     content_hash: str
-
-
-class Entry(Frozen):
-    """One video of a shard.
-
-    Attributes:
-        video: Its name.
-        content_hash: SHA-256 of its file.
-        num_clips: Clips that went into the result; 0 when it failed.
-        code: Why it failed, one of `tsp_core.schemas.QUARANTINE_CODES`; None when it did not.
-        reason: The same for people.
-    """
-
-    video: str
-    content_hash: str
-    num_clips: int
-    code: str | None = None
-    reason: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Located:
-    """Where the result of a video is."""
-
-    uri: str
-    row_group: int
-    entry: Entry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +79,7 @@ def plan_videos(
     root = config.root_uri
     done = {
         video: item
-        for video, item in _located(root, work).items()
+        for video, item in _located(work.stage, _shards(root, work)).items()
         if item.entry.code not in _NOT_OF_THE_CONTENT
     }
     pending = [video for video in videos if video not in done]
@@ -149,7 +118,7 @@ def run_videos(
     """
     started = time.monotonic()
     entries = []
-    with _ShardFile(shard.uri, schema) as file:
+    with ShardFile(shard.uri, schema) as file:
         for row in _video_rows(inputs, shard):
             entry, table = _computed_or_failed(row, schema, compute)
             file.add(entry, table)
@@ -165,16 +134,17 @@ def run_videos(
     )
 
 
-def locate_videos(
-    config: Config, stage: str, work: Recipe, videos: Sequence[Video]
-) -> list[Located]:
-    """Find the result of each video, in their order.
+def locate_videos(config: Config, plan: Plan, videos: Sequence[Video]) -> list[Located]:
+    """Find the result of each video, in their order, in the shards of a plan that has been run.
+
+    The store is not asked for a listing, which may lag behind what has just been written.
 
     Raises:
         ArtifactError: Some are not there: a shard has not been run.
         TooManyBadVideosError: More than `ingest.max_bad_fraction` of them failed.
     """
-    found = _located(config.root_uri, work)
+    stage = plan.recipe.stage
+    found = _located(stage, [*plan.done, *(shard.uri for shard in plan.shards)])
     missing = [video.name for video in videos if video not in found]
     if missing:
         raise ArtifactError(
@@ -191,47 +161,6 @@ def locate_videos(
             "raise the fraction"
         )
     return located
-
-
-def read_located(located: Iterable[Located]) -> Iterator[pa.Table]:
-    """Read the rows of one video after the other; one video's rows are in memory at a time."""
-    opened_uri = None
-    with ExitStack() as stack:
-        for item in located:
-            if item.uri != opened_uri:
-                stack.close()
-                file = pq.ParquetFile(stack.enter_context(storage.opened(item.uri)))
-                opened_uri = item.uri
-            yield file.read_row_group(item.row_group)
-
-
-class _ShardFile:
-    """Writes a shard aside, one row group per video, and uploads it when it is complete."""
-
-    def __init__(self, uri: str, schema: TableSchema) -> None:
-        self._uri, self._schema = uri, schema.with_metadata()
-        self._entries: list[Entry] = []
-        self._stack = ExitStack()
-
-    def __enter__(self) -> _ShardFile:
-        folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="tsp-shard-"))
-        self._path = Path(folder) / "shard.parquet"
-        self._file = pq.ParquetWriter(self._path, self._schema, compression="zstd")
-        self._stack.callback(self._file.close)
-        return self
-
-    def add(self, entry: Entry, table: pa.Table) -> None:
-        """Add one video's rows."""
-        self._file.write_table(table, row_group_size=max(table.num_rows, 1))
-        self._entries.append(entry)
-
-    def __exit__(self, error: type[BaseException] | None, *rest: object) -> None:
-        with self._stack:
-            if error is None:
-                index = [entry.model_dump(mode="json") for entry in self._entries]
-                self._file.add_key_value_metadata({_INDEX_KEY: json.dumps(index)})
-                self._file.close()
-                storage.upload(self._path, self._uri)
 
 
 def _video_rows(inputs: Inputs, shard: Shard) -> list[dict[str, Any]]:
@@ -268,31 +197,19 @@ def _group_key(group: Sequence[Video]) -> str:
     return artifacts.fingerprint_of([[video.name, video.content_hash] for video in group])
 
 
-def _located(root: str, work: Recipe) -> dict[Video, Located]:
-    """Index all shards of this work; where two hold the same video, one without failure counts."""
+def _shards(root: str, work: Recipe) -> list[str]:
+    """All shards of this work."""
     folder = storage.join(root, "shards", work.stage, work.fingerprint)
-    uris = [item.uri for item in storage.list_objects(folder) if item.uri.endswith(".parquet")]
+    return [item.uri for item in storage.list_objects(folder) if item.uri.endswith(".parquet")]
+
+
+def _located(stage: str, uris: Sequence[str]) -> dict[Video, Located]:
+    """Index shards; where two hold the same video, one without failure counts."""
     found: dict[Video, Located] = {}
     with ThreadPoolExecutor(_READERS) as readers:
-        for located in readers.map(_read_index, uris):
+        for located in readers.map(lambda uri: read_index(uri, _SCHEMAS[stage]), uris):
             for item in located:
                 key = Video(name=item.entry.video, content_hash=item.entry.content_hash)
                 if key not in found or found[key].entry.code is not None:
                     found[key] = item
     return found
-
-
-def _read_index(uri: str) -> list[Located]:
-    with storage.opened(uri) as file:
-        try:
-            text = (pq.read_metadata(file).metadata or {})[_INDEX_KEY.encode()]
-            entries = [Entry.model_validate(item) for item in json.loads(text)]
-        except (pa.ArrowInvalid, KeyError, ValueError) as error:
-            raise ArtifactError(
-                f"{uri}: not a readable shard ({type(error).__name__}); delete it and run the "
-                "stage again"
-            ) from None
-    return [
-        Located(uri=uri, row_group=row_group, entry=entry)
-        for row_group, entry in enumerate(entries)
-    ]

@@ -20,7 +20,8 @@ def remember(root: str, recipe: Recipe, classes: Sequence[str]) -> None:
     folder = _folder(root, recipe, classes)
     names = _names(folder)
     if not names or not names[-1].endswith(recipe.fingerprint):
-        name = f"{len(names):06d}-{recipe.fingerprint}"
+        number = int(names[-1].split("-")[0]) + 1 if names else 0
+        name = f"{number:06d}-{recipe.fingerprint}"
         text = json.dumps(recipe.model_dump(mode="json"), indent=1, sort_keys=True)
         storage.write_bytes(storage.join(folder, f"{name}.json"), text.encode())
 

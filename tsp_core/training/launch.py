@@ -93,7 +93,7 @@ def _command(job: TrainingJob) -> list[str]:
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
     processes = ["--nproc-per-node", str(job.pretrain.processes)]
     program = ["-m", "tsp_core.training.main", str(job.path(JOB_FILE))]
-    return [sys.executable, "-m", "tsp_core.training.tether", *torchrun, *processes, *program]
+    return [sys.executable, "-m", "tsp_core.tether", *torchrun, *processes, *program]
 
 
 def _environment(job: TrainingJob) -> dict[str, str]:

@@ -19,10 +19,10 @@ from torch.utils.data import DataLoader, Sampler
 from tsp_core.config import ClipConfig
 from tsp_core.errors import WorkerLostError
 from tsp_core.model.losses import IGNORED_LABEL
+from tsp_core.tether import die_with_parent
 from tsp_core.training.data import ClipDataset, FailedClip, RawBatch, Request
 from tsp_core.training.index import ClipIndex
 from tsp_core.training.samplers import ClipPlan
-from tsp_core.training.tether import die_with_parent
 from tsp_core.video.transforms import normalise_clips
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 
-from tsp_core import storage
 from tsp_core.errors import TrainingError
 from tsp_core.model.heads import HeadOutputs, TSPModel
 from tsp_core.model.losses import Losses, tsp_losses
@@ -30,7 +29,7 @@ from tsp_core.training.loader import Batch, ClipLoader
 from tsp_core.training.metrics import Sums
 from tsp_core.training.modes import arrange_for, autocast, loss_scaler, train_mode
 from tsp_core.training.samplers import ClipPlan
-from tsp_core.training.state import Position, load_state, save_state
+from tsp_core.training.state import Position, fetch_state, load_state, save_state
 from tsp_core.training.validate import plan_validation, predict_batches, validation_sums
 
 logger = logging.getLogger(__name__)
@@ -277,8 +276,7 @@ class Trainer:
         local = self.job.path("resumed.pt")
         if self.world.is_first:
             local.unlink(missing_ok=True)
-            if storage.exists(self.job.state_uri):
-                storage.download(self.job.state_uri, local)
+            fetch_state(self.job.state_uri, local)
         self.world.wait()
         if not local.exists():
             return Position()

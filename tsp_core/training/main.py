@@ -14,6 +14,7 @@ import traceback
 from pathlib import Path
 
 from tsp_core.errors import TrainingError, TspError, WorkerLostError
+from tsp_core.tether import die_with_parent
 from tsp_core.training.job import (
     BEST_FILE,
     RESULT_FILE,
@@ -23,7 +24,6 @@ from tsp_core.training.job import (
     TrainingUpdate,
     write_json,
 )
-from tsp_core.training.tether import die_with_parent
 
 UPDATE_PREFIX = "tsp-update "
 _SECONDS_BETWEEN_UPDATES = 0.5

@@ -2,13 +2,15 @@
 
 A checkpoint is one object, replaced atomically: there is never a moment without a whole one. It
 holds what cannot be derived from (seed, epoch, iteration): weights, momentum, the loss scaler, the
-position, and the figures so far. Clips, crops, flips, learning rates and torch's generator are
+position, and the figures so far; and, at its end, its SHA-256, because `torch.load` takes damaged
+numbers for good ones. Clips, crops, flips, learning rates and torch's generator are
 functions of (seed, epoch, iteration) and are not stored.
 """
 
 from __future__ import annotations
 
 import copy
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,14 @@ import torch
 from torch import nn
 
 from tsp_core import storage
-from tsp_core.errors import ArtifactError
+from tsp_core.errors import ArtifactError, ObjectNotFoundError
 from tsp_core.training.job import MetricRow
 from tsp_core.training.metrics import Sums
 
-STATE_VERSION = 1
+STATE_VERSION = 2
+_DIGEST_BYTES = 32
+_CHUNK_BYTES = 8 << 20
+_DOWNLOADS = 3  # damage on the way is gone at another one
 StateDict = dict[str, Any]
 
 
@@ -90,8 +95,40 @@ def save_state(
         },
     }
     torch.save(content, aside)
+    with aside.open("r+b") as file:
+        digest = hashlib.file_digest(file, "sha256").digest()
+        file.write(digest)
     storage.upload(aside, uri)
     aside.unlink()
+
+
+def fetch_state(uri: str, path: Path) -> bool:
+    """Download a checkpoint to a local file; False when there is none.
+
+    Raises:
+        ArtifactError: It is damaged.
+    """
+    for _ in range(_DOWNLOADS):
+        try:
+            storage.download(uri, path)
+        except ObjectNotFoundError:
+            return False
+        if _is_whole(path):
+            return True
+    raise ArtifactError(
+        f"{storage.redact(uri)}: the training checkpoint does not match its checksum; delete it "
+        "to start anew"
+    )
+
+
+def _is_whole(path: Path) -> bool:
+    left = path.stat().st_size - _DIGEST_BYTES
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while left > 0 and (chunk := file.read(min(left, _CHUNK_BYTES))):
+            digest.update(chunk)
+            left -= len(chunk)
+        return file.read() == digest.digest()
 
 
 def load_state(

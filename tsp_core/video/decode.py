@@ -150,5 +150,11 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
 
 
 def cause(error: Exception) -> str:
-    """Give the decoder's own words, without the path that it may add."""
+    """Give the decoder's own words, without the path that it may add.
+
+    Raises:
+        MemoryError: That was the error, which says nothing about the file.
+    """
+    if isinstance(error, MemoryError):
+        raise MemoryError(*error.args)
     return str(getattr(error, "strerror", None) or type(error).__name__)

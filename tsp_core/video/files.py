@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 import re
@@ -49,7 +50,7 @@ def local_video(uri: str, content_hash: str | None, cache_dir: str | None) -> It
     """Yield a local path of a video; remote objects are downloaded once into a cache.
 
     The cache is keyed by content, so a file that was fetched for probing serves the later stages.
-    It is safe to share between processes and is never emptied by this project.
+    It is safe to share between processes; only `tsp prune` takes out what was not used for long.
 
     Args:
         uri: Path or URI of the video.
@@ -64,16 +65,19 @@ def local_video(uri: str, content_hash: str | None, cache_dir: str | None) -> It
     if storage.is_local(uri):
         yield storage.local_path(uri)
         return
-    folder = _cache_folder(cache_dir)
+    folder = video_cache(cache_dir)
     ending = posixpath.splitext(uri)[1].lower()
     ending = ending if re.fullmatch(r"\.[a-z0-9]{1,8}", ending) else ""
     cached = folder / f"{content_hash}{ending}"
     if content_hash is None or not cached.is_file():
         cached = _fetch(uri, content_hash, folder, ending)
+    with contextlib.suppress(OSError):
+        os.utime(cached)  # used now: `tsp prune` looks for what nobody uses
     yield cached
 
 
-def _cache_folder(cache_dir: str | None) -> Path:
+def video_cache(cache_dir: str | None) -> Path:
+    """Local folder of the copies of remote videos, which are named by their content's hash."""
     if cache_dir is not None:
         return storage.local_path(cache_dir) / "videos"
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -86,9 +90,12 @@ def _fetch(uri: str, content_hash: str | None, folder: Path, ending: str) -> Pat
     try:
         try:
             storage.download(uri, aside)
+            found = storage.sha256_of_file(aside)
+            if found != (content_hash or found):  # damaged on the way, or another file now
+                storage.download(uri, aside)
+                found = storage.sha256_of_file(aside)
         except ObjectNotFoundError:
             raise VideoError("missing", f"{posixpath.basename(uri)!r}: no such object") from None
-        found = storage.sha256_of_file(aside)
         if content_hash is not None and found != content_hash:
             raise VideoError(
                 "checksum",

@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 
 from tsp_core import storage
 from tsp_core.errors import VideoError
-from tsp_core.video.decode import MAX_PIXELS, cause, frame_pts, opened_video
+from tsp_core.isolation import heartbeat
+from tsp_core.video.decode import (
+    MAX_PIXELS,
+    PictureConverter,
+    cause,
+    frame_pts,
+    opened_video,
+)
 from tsp_core.video.sampling import FrameTimeline
 from tsp_core.video.timing import measure_frame_rate
 
@@ -78,23 +85,33 @@ class _Observation:
     pts: array[int] = field(default_factory=lambda: array("q"))
     keyframes: array[int] = field(default_factory=lambda: array("i"))
     first_frame: VideoFrame | None = None
+    num_pixels: int = 0
     end_seconds: float = 0.0  # where the packets of all streams end, from the container's start
     damage: str | None = None
 
 
-def probe(path: Path, *, keep_truncated: bool = False, threads: int = 1) -> VideoProbe:
+def probe(
+    path: Path,
+    *,
+    keep_truncated: bool = False,
+    max_pixels: int | None = None,
+    threads: int = 1,
+) -> VideoProbe:
     """Decode a video file from start to end and describe it.
+
+    The first picture is converted to RGB too, as later stages will do.
 
     Args:
         path: Local file.
         keep_truncated: Take a file whose decoding stops early for the frames before the damage.
+        max_pixels: Most pixels that may be decoded, all frames together; any number by default.
         threads: Decoding threads.
 
     Raises:
         VideoError: missing, unreadable, no_video_stream, empty, truncated, corrupted or limits.
     """
     with opened_video(path, threads=threads) as (container, stream):
-        seen = _observe(container, stream)
+        seen = _observe(container, stream, max_pixels)
         if seen.first_frame is None:
             reason = seen.damage or "the stream holds none"
             raise VideoError("empty", f"{path.name!r}: no frame can be decoded: {reason}")
@@ -110,22 +127,27 @@ def probe(path: Path, *, keep_truncated: bool = False, threads: int = 1) -> Vide
                 f"{path.name!r}: timestamps span {timeline.duration_seconds:.0f} s; at most "
                 f"{MAX_DURATION_SECONDS} s are taken",
             )
+        PictureConverter(color="bt601", rotation_degrees=0)(seen.first_frame)
         row = _header_row(container, stream) | _picture_row(seen.first_frame)
     return VideoProbe(timeline=timeline, keyframes=keyframes, row=row | identify(path))
 
 
 def identify(path: Path) -> dict[str, Any]:
     """Size and SHA-256 of a file, as columns of the videos table."""
-    return {"size_bytes": path.stat().st_size, "content_hash": storage.sha256_of_file(path)}
+    digest = storage.sha256_of_file(path, on_chunk=heartbeat)
+    return {"size_bytes": path.stat().st_size, "content_hash": digest}
 
 
-def _observe(container: InputContainer, stream: VideoStream) -> _Observation:
+def _observe(
+    container: InputContainer, stream: VideoStream, max_pixels: int | None
+) -> _Observation:
     """Demux all streams and decode the video, up to the first damage."""
     seen = _Observation()
     known: set[int] = set()
     origin = (container.start_time or 0) / av.time_base
     try:
         for packet in container.demux():
+            heartbeat()
             if packet.pts is not None and packet.size:
                 end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
                 seen.end_seconds = max(seen.end_seconds, end - origin)
@@ -136,6 +158,8 @@ def _observe(container: InputContainer, stream: VideoStream) -> _Observation:
                     seen.damage = "a frame is damaged"
                     return seen
                 _note(frame, seen, known)
+                if max_pixels is not None and seen.num_pixels > max_pixels:
+                    raise VideoError("limits", _too_much(len(seen.pts), max_pixels))
     except av.FFmpegError as error:
         seen.damage = cause(error)
     return seen
@@ -144,6 +168,7 @@ def _observe(container: InputContainer, stream: VideoStream) -> _Observation:
 def _note(frame: VideoFrame, seen: _Observation, known: set[int]) -> None:
     if frame.width * frame.height > MAX_PIXELS:
         raise VideoError("limits", f"a frame of {frame.width}x{frame.height} pixels is too large")
+    seen.num_pixels += frame.width * frame.height
     pts = frame_pts(frame)
     if pts in known:
         return
@@ -153,6 +178,13 @@ def _note(frame: VideoFrame, seen: _Observation, known: set[int]) -> None:
     if frame.key_frame:
         seen.keyframes.append(len(seen.pts))
     seen.pts.append(pts)
+
+
+def _too_much(num_frames: int, max_pixels: int) -> str:
+    return (
+        f"decodes to more than {max_pixels / 1e9:g} gigapixels (after {num_frames} frames), far "
+        "more than a file of this size holds; raise runtime.decoder_gigapixels if the file is sound"
+    )
 
 
 def _timeline(seen: _Observation, stream: VideoStream) -> tuple[FrameTimeline, NDArray[np.int32]]:

@@ -8,9 +8,13 @@ rows and two columns of the picture, whose places and weights are computed once 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
 
 MEAN = (0.43216, 0.394666, 0.37645)
 """Mean of red, green and blue in Kinetics-400, for values in [0, 1]."""
@@ -46,6 +50,8 @@ def normalise_clips(
     Returns:
         float32 [B, 3, L, crop_size, crop_size].
     """
+    import torch  # processes that only decode do without
+
     batch, length, _, _, channels = frames.shape
     clips = torch.empty(
         (batch, channels, length, crop_size, crop_size), dtype=torch.float32, device=frames.device

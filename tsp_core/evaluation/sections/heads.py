@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tsp_core.evaluation.blocks import Block, Column, Picture, Section, Table, Text
+from tsp_core.evaluation.blocks import Block, Chart, Charts, Column, Section, Table, Text
+from tsp_core.evaluation.charts.matrices import confusion_chart
 from tsp_core.evaluation.heads import HeadScore
-from tsp_core.evaluation.pictures import confusion_png
 
 TITLES = {"action": "Action head", "region": "Temporal-region head"}
 """The heads, in the order of the report."""
@@ -23,8 +23,9 @@ def heads_section(scores: Mapping[str, HeadScore], *, subset: str, notes: Sequen
     blocks: list[Block] = [Text(text=note) for note in notes]
     if scores:
         blocks.append(_summary(scores, subset))
-    for head, score in scores.items():
-        blocks += [_class_table(TITLES[head], score), confusion_picture(head, score)]
+        charts = tuple(_confusion(head, score) for head, score in scores.items())
+        blocks.append(Charts(charts=charts))
+    blocks += [_class_table(TITLES[head], score) for head, score in scores.items()]
     return Section(key="heads", title="Accuracy of the heads", blocks=tuple(blocks))
 
 
@@ -83,11 +84,10 @@ def _class_table(title: str, score: HeadScore) -> Table:
     return Table(title=f"{title}, per class", columns=columns, rows=rows)
 
 
-def confusion_picture(head: str, score: HeadScore) -> Picture:
-    """A head's confusion matrix as a picture."""
-    title = f"{TITLES[head]}: confusion"
-    return Picture(
-        file="confusion.png" if head == "action" else "confusion_region.png",
-        description=f"{title}. Rows are true classes, columns predicted ones.",
-        png=confusion_png(score, title),
+def _confusion(head: str, score: HeadScore) -> Chart:
+    return confusion_chart(
+        score.confusion,
+        score.labels,
+        file="confusion.svg" if head == "action" else "confusion_region.svg",
+        title=f"{TITLES[head]}: confusion",
     )

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 
-from tsp_core.evaluation.blocks import Block, Column, ColumnKind, Picture, Section, Table, Text
+from tsp_core.evaluation.blocks import (
+    Block,
+    Chart,
+    Charts,
+    Column,
+    ColumnKind,
+    Section,
+    Table,
+    Text,
+)
+from tsp_core.evaluation.charts.plots import Series, line_chart
+
+_Values = dict[tuple[int, str, str], float]
+"""By epoch, phase and name."""
 
 _VALUES: tuple[tuple[str, str, str, ColumnKind], ...] = (
     ("train", "loss", "Training loss", "number"),
@@ -15,33 +29,61 @@ _VALUES: tuple[tuple[str, str, str, ColumnKind], ...] = (
 )
 
 
-def training_section(metrics: pa.Table, *, best_epoch: int, curves_png: bytes) -> Section:
+def training_section(metrics: pa.Table, *, best_epoch: int) -> Section:
     """Describe the pretraining.
 
     Args:
         metrics: Of the schema METRICS.
         best_epoch: The epoch whose checkpoint was exported, from 0.
-        curves_png: Picture of losses and accuracies.
     """
+    values = _by_epoch(metrics)
     blocks: tuple[Block, ...] = (
         Text(
             text=f"Epoch {best_epoch + 1} is the best: it has the highest mean of the heads' "
             "validation accuracies. Its checkpoint is the one that was exported."
         ),
-        Picture(
-            file="curves.png",
-            description="Losses and accuracies over the epochs.",
-            png=curves_png,
-        ),
-        _epoch_table(metrics),
+        Charts(charts=tuple(_curves(values, kind, best_epoch) for kind in ("loss", "accuracy"))),
+        _epoch_table(values),
     )
     return Section(key="training", title="Pretraining", blocks=blocks)
 
 
-def _epoch_table(metrics: pa.Table) -> Table:
-    values: dict[tuple[int, str, str], float] = {}
-    for row in metrics.to_pylist():  # in order of iterations: the last of an epoch stays
-        values[row["epoch"], row["phase"], row["name"]] = row["value"]
+def _curves(values: _Values, kind: str, best_epoch: int) -> Chart:
+    """Lines of the losses, or of the accuracies, over the epochs."""
+    epochs = np.array(sorted({epoch for epoch, _, _ in values}))
+    series = [
+        Series(
+            name=title,
+            x=epochs + 1,
+            y=np.array([values.get((epoch, phase, name), np.nan) for epoch in epochs.tolist()]),
+            colour=colour,
+        )
+        for colour, (phase, name, title, _) in enumerate(
+            item for item in _VALUES if item[1].startswith(kind)
+        )
+        if any((epoch, phase, name) in values for epoch in epochs.tolist())
+    ]
+    steps = max(1, -(-len(epochs) // 8))
+    return line_chart(
+        series,
+        file=f"curves_{kind}.svg",
+        title="Loss" if kind == "loss" else "Validation accuracy",
+        description=f"The {kind} of each epoch; the line marks the best epoch.",
+        x_label="epoch",
+        y_label=kind,
+        x_ticks=(epochs[::steps] + 1).tolist(),
+        shares=kind == "accuracy",
+        mark_x=best_epoch + 1,
+    )
+
+
+def _by_epoch(metrics: pa.Table) -> _Values:
+    """The value of each epoch, phase and name; of several in an epoch the last."""
+    rows = metrics.to_pylist()
+    return {(row["epoch"], row["phase"], row["name"]): row["value"] for row in rows}
+
+
+def _epoch_table(values: _Values) -> Table:
     known = {(phase, name) for _, phase, name in values}
     shown = [item for item in _VALUES if item[:2] in known]
     rows = tuple(

@@ -1,6 +1,6 @@
 """Ties a process to the life of the one that started it.
 
-`python -m tsp_core.training.tether ARGS...` becomes `python ARGS...`, tied: when the parent dies,
+`python -m tsp_core.tether ARGS...` becomes `python ARGS...`, tied: when the parent dies,
 however it dies, the kernel kills the child. (Setting this between fork and exec, as `preexec_fn`
 would, is not safe in a parent with threads.) Linux only; elsewhere it only starts the program.
 """

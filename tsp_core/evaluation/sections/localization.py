@@ -1,0 +1,359 @@
+"""How well actions are localized by the frozen features: the table, the curves, the breakdowns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tsp_core.config import LocalizerName
+from tsp_core.evaluation.blocks import (
+    Block,
+    Cell,
+    Chart,
+    Charts,
+    Column,
+    Section,
+    Table,
+    Text,
+    shortened_table,
+)
+from tsp_core.evaluation.charts.plots import Series, bar_chart, line_chart
+from tsp_core.evaluation.detection.average_precision import precision_recall
+from tsp_core.evaluation.detection.breakdown import BinScore
+from tsp_core.evaluation.detection.matching import Matches
+from tsp_core.evaluation.evidence import HEADLINE, Evidence
+from tsp_core.evaluation.localizers.probes import ProbeScores
+from tsp_core.evaluation.scoring import (
+    PROTOCOL_NAMES,
+    TIOU,
+    DetectionScores,
+    LengthScores,
+    Protocol,
+)
+
+TITLES: Mapping[LocalizerName, str] = {
+    "detector": "Reference detector",
+    "heads": "Own heads",
+    "probes": "Linear probes",
+}
+"""Localizers for people."""
+
+_WHAT: Mapping[LocalizerName, str] = {
+    "detector": "an anchor-free detector trained on the frozen features",
+    "heads": "the checkpoint's own heads, grouped over time without training",
+    "probes": "linear probes for class and actionness, grouped in the same way",
+}
+_MAX_CLASSES = 60
+_CURVES: Mapping[Protocol, tuple[float, ...]] = {
+    "activitynet": (0.5, 0.75, 0.95),
+    "thumos14": (0.3, 0.5, 0.7),
+}
+
+
+def localization_section(
+    evidence: Evidence, *, protocol: Protocol, subset: str, classes: Sequence[str]
+) -> Section:
+    """Describe the localizers' figures.
+
+    Args:
+        evidence: What was measured.
+        protocol: Of the headline figures.
+        subset: The evaluated subset.
+        classes: Names in index order.
+    """
+    blocks: list[Block] = [Text(text=note) for note in evidence.notes]
+    if evidence.headline is not None:
+        scores = {name: evidence.scores[name] for name in HEADLINE if name in evidence.scores}
+        headline = scores[evidence.headline]
+        other: Protocol = "thumos14" if protocol == "activitynet" else "activitynet"
+        blocks = [
+            Text(text=_introduction(evidence, subset)),
+            *blocks,
+            _map_table(evidence, scores, protocol),
+            _map_table(evidence, scores, other),
+            Charts(charts=_charts(scores, evidence.headline, protocol)),
+            _class_table(headline, protocol, classes, evidence.headline),
+            _length_table(headline, evidence.headline),
+        ]
+    probes = evidence.localization.probes
+    if probes is not None:
+        blocks.append(_probe_table(probes))
+    return Section(key="localization", title="Localization", blocks=tuple(blocks))
+
+
+def localization_figures(evidence: Evidence, protocol: Protocol) -> list[tuple[str, str, str]]:
+    """The headline figures."""
+    figures = []
+    if evidence.headline is not None:
+        mean = evidence.scores[evidence.headline].average_precision[protocol].mean
+        detail = f"{TITLES[evidence.headline]}, {PROTOCOL_NAMES[protocol]}"
+        figures.append(("Average mAP", f"{100 * mean:.1f} %", detail))
+    probes = evidence.localization.probes
+    if probes is not None and probes.region_auc is not None:
+        detail = "linear probe, action against background; 0.5 is chance"
+        figures.append(("Region AUC", f"{probes.region_auc:.3f}", detail))
+    return figures
+
+
+def _introduction(evidence: Evidence, subset: str) -> str:
+    material = evidence.material
+    assert material is not None
+    names = "; ".join(f"{TITLES[n]}: {_WHAT[n]}" for n in HEADLINE if n in evidence.scores)
+    return (
+        f"{len(material.evaluation.actions):,} actions in {len(material.evaluation.sequences):,} "
+        f"videos of {subset} are to be found in features alone, one row every "
+        f"{material.step_seconds:.3g} s. What is trained, is trained on "
+        f"{len(material.training.sequences):,} other videos. {names}."
+    )
+
+
+def _map_table(
+    evidence: Evidence, scores: Mapping[LocalizerName, DetectionScores], protocol: Protocol
+) -> Table:
+    columns = (
+        Column(name="Localizer"),
+        Column(name="Average", kind="share"),
+        *(Column(name=f"{tiou:.2f}", kind="percent") for tiou in TIOU[protocol]),
+    )
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
+        (
+            TITLES[name],
+            score.average_precision[protocol].mean,
+            *(float(value) for value in score.average_precision[protocol].by_threshold),
+        )
+        for name, score in scores.items()
+    )
+    stand_ins = _stand_ins(evidence)
+    return Table(
+        title=f"mAP, {PROTOCOL_NAMES[protocol]}", columns=columns, rows=rows, note=stand_ins
+    )
+
+
+def _stand_ins(evidence: Evidence) -> str:
+    found = evidence.localization.localized.get("heads")
+    if found is None:
+        return ""
+    lacking = [
+        what
+        for what, source in (("classes", found.classes_from), ("actionness", found.actionness_from))
+        if source != "head"
+    ]
+    if not lacking:
+        return ""
+    return f"Own heads: the checkpoint has no head for {lacking[0]}; the linear probe stands in."
+
+
+def _charts(
+    scores: Mapping[LocalizerName, DetectionScores], headline: LocalizerName, protocol: Protocol
+) -> tuple[Chart, ...]:
+    colours = {name: index for index, name in enumerate(HEADLINE)}
+    by_tiou = [
+        Series(
+            name=TITLES[name],
+            x=np.array(TIOU[protocol]),
+            y=score.average_precision[protocol].by_threshold,
+            colour=colours[name],
+        )
+        for name, score in scores.items()
+    ]
+    by_number = [
+        Series(
+            name=TITLES[name],
+            x=score.proposals.proposals_per_video,
+            y=score.proposals.average_recall,
+            colour=colours[name],
+        )
+        for name, score in scores.items()
+    ]
+    return (
+        line_chart(
+            by_tiou,
+            file="map.svg",
+            title="mAP by overlap",
+            description="mAP by the overlap at which a detection counts as right.",
+            x_label="tIoU threshold",
+            y_label="mAP",
+            y_range=(0.0, max(float(one.y.max()) for one in by_tiou) * 1.08 + 0.01),
+            shares=True,
+        ),
+        _precision_recall_chart(scores[headline].matches[protocol], headline, protocol),
+        line_chart(
+            by_number,
+            file="proposals.svg",
+            title="Recall of proposals (AR@AN)",
+            description="Average recall over tIoU 0.5:0.05:0.95 by the average number of proposals "
+            "per video; areas "
+            + ", ".join(f"{TITLES[n]} {100 * s.proposals.area:.1f} %" for n, s in scores.items())
+            + ".",
+            x_label="proposals per video",
+            y_label="average recall",
+            x_range=(0.0, 100.0),
+            y_range=(0.0, 1.0),
+            shares=True,
+        ),
+        _length_chart(scores, colours),
+    )
+
+
+def _precision_recall_chart(matches: Matches, headline: LocalizerName, protocol: Protocol) -> Chart:
+    grid = np.linspace(0.0, 1.0, 101)
+    series = []
+    for colour, tiou in enumerate(_CURVES[protocol]):
+        index = int(np.abs(np.array(matches.tiou_thresholds) - tiou).argmin())
+        curve = mean_precision(matches, index, grid)
+        series.append(Series(name=f"tIoU {tiou:g}", x=grid, y=curve, colour=colour))
+    return line_chart(
+        series,
+        file="precision_recall.svg",
+        title="Precision and recall",
+        description=f"Interpolated precision by recall, mean over the classes. {TITLES[headline]}.",
+        x_label="recall",
+        y_label="precision",
+        x_range=(0.0, 1.0),
+        y_range=(0.0, 1.0),
+        shares=True,
+        x_shares=True,
+    )
+
+
+def mean_precision(
+    matches: Matches, threshold_index: int, grid: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Interpolated precision at the recalls of a grid, mean over the classes with ground truth."""
+    curves = []
+    for label in np.unique(matches.ground_truth.label_indices):
+        curve = precision_recall(matches, int(label), threshold_index=threshold_index)
+        highest = np.maximum.accumulate(curve.precision[::-1])[::-1]
+        first = np.searchsorted(curve.recall, grid - 1e-12, side="left")
+        curves.append(np.append(highest, 0.0)[first])
+    return np.asarray(np.mean(curves, axis=0))
+
+
+def _length_chart(
+    scores: Mapping[LocalizerName, DetectionScores], colours: Mapping[LocalizerName, int]
+) -> Chart:
+    first = next(iter(scores.values())).by_length["quantiles"]
+    return bar_chart(
+        [
+            [item.average_map for item in score.by_length["quantiles"].scores]
+            for score in scores.values()
+        ],
+        names=[TITLES[name] for name in scores],
+        groups=[
+            (bounds, f"{item.num_instances:,} actions")
+            for bounds, item in zip(first.bins.ranges(), first.scores, strict=True)
+        ],
+        file="length.svg",
+        title="mAP by length of the action",
+        description="Average mAP (normalised as by DETAD) of the quarters of the actions, by "
+        "length.",
+        y_label="average mAP",
+        colours=[colours[name] for name in scores],
+    )
+
+
+def _class_table(
+    score: DetectionScores, protocol: Protocol, classes: Sequence[str], headline: LocalizerName
+) -> Table:
+    found = score.average_precision[protocol]
+    thresholds = (found.tiou_thresholds[0], found.tiou_thresholds[len(found.tiou_thresholds) // 2])
+    rows = [
+        (
+            classes[label],
+            int(found.num_instances[column]),
+            float(found.values[:, column].mean()),
+            *(
+                float(found.values[found.tiou_thresholds.index(tiou), column])
+                for tiou in thresholds
+            ),
+        )
+        for column, label in enumerate(found.label_indices.tolist())
+    ]
+    rows.sort(key=lambda row: (-row[2], row[0]))
+    columns = (
+        Column(name="Class"),
+        Column(name="Actions", kind="count"),
+        Column(name="Average", kind="share"),
+        *(Column(name=f"tIoU {tiou:.2f}", kind="percent") for tiou in thresholds),
+    )
+    return shortened_table(
+        f"Average precision by class, {TITLES[headline]}",
+        columns,
+        rows,
+        limit=_MAX_CLASSES,
+        rest_in="metrics.json",
+    )
+
+
+def _length_table(score: DetectionScores, headline: LocalizerName) -> Table:
+    measures = {
+        "coverage": "share of the video",
+        "seconds": "seconds",
+        "quantiles": "equally many actions",
+    }
+    rows = tuple(
+        (
+            measure if number == 0 else "",
+            item.label,
+            bounds,
+            item.num_instances,
+            item.average_map,
+            item.recall,
+        )
+        for name, measure in measures.items()
+        for number, (item, bounds) in enumerate(_filled(score.by_length[name]))
+    )
+    columns = (
+        Column(name="By"),
+        Column(name="Bin"),
+        Column(name="Length"),
+        Column(name="Actions", kind="count"),
+        Column(name="Average mAP", kind="share"),
+        Column(name="Found", kind="share"),
+    )
+    return Table(
+        title=f"By length, {TITLES[headline]}",
+        columns=columns,
+        rows=rows,
+        note="Bins and normalised precision as in DETAD (ECCV 2018). Found is the share of the "
+        "actions that a detection matches, averaged over the thresholds. Bins without actions are "
+        "left out.",
+    )
+
+
+def _filled(scores: LengthScores) -> list[tuple[BinScore, str]]:
+    pairs = zip(scores.scores, scores.bins.ranges(), strict=True)
+    return [(item, bounds) for item, bounds in pairs if item.num_instances]
+
+
+def _probe_table(probes: ProbeScores) -> Table:
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
+        (
+            name,
+            score.num_clips,
+            score.accuracy,
+            score.balanced_accuracy,
+            score.chance,
+            f"{auc:.3f}" if auc is not None else None,
+        )
+        for name, score, auc in (
+            ("Action", probes.action, None),
+            ("Region", probes.region, probes.region_auc),
+        )
+        if score is not None
+    )
+    columns = (
+        Column(name="Probe"),
+        Column(name="Rows", kind="count"),
+        Column(name="Accuracy", kind="share"),
+        Column(name="Balanced", kind="share"),
+        Column(name="Chance", kind="percent"),
+        Column(name="AUC", kind="number"),
+    )
+    note = (
+        "Logistic regression on the frozen features of the training subset: the action of rows "
+        "within actions, and action against background of all rows."
+    )
+    return Table(title="Linear probes", columns=columns, rows=rows, note=note)

@@ -1,0 +1,222 @@
+"""What nothing refers to any more: `tsp prune`.
+
+An artifact is referred to by the record of a dataset's newest run (`ROOT/runs/*.json`, whichever
+dataset it is), by the configuration that is given, or by the note of a run that is under way.
+Shards are referred to as long as an artifact that was merged from their folder is: they make its
+next run incremental. What was written within the last hours is left alone in any case.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tsp_core import artifacts, pipeline, schemas, storage, underway
+from tsp_core.artifacts import MARKER, Marker
+from tsp_core.config import STAGE_NAMES, Config
+from tsp_core.errors import ObjectNotFoundError
+from tsp_core.runs import read_records
+from tsp_core.storage import ObjectInfo
+from tsp_core.video.files import video_cache
+
+KEEP_HOURS = 24.0
+_NOTE_DAYS = 30.0  # a run without a sign of life for so long is not going to be continued
+_CACHE_DAYS = 30.0  # the cache may serve other roots: only what nobody used for long
+_TEMPORARY = ("tsp-shard-*", "tsp-export-*", "tsp-pretrain-*")
+_SHARDED = ("ingest", "gvf", "export")
+_HOUR, _DAY = 3600.0, 86400.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Garbage:
+    """Something that nothing refers to.
+
+    Attributes:
+        kind: What it is, for people.
+        uri: A folder, or an object.
+        size_bytes: Of all that is in it.
+        modified_at: When the newest part of it was written, in seconds since 1970.
+    """
+
+    kind: str
+    uri: str
+    size_bytes: int
+    modified_at: float
+
+
+@dataclass(kw_only=True)
+class _References:
+    """What must stay: artifacts and folders below the root, and videos of the cache."""
+
+    artifacts: set[str] = field(default_factory=set)
+    folders: set[str] = field(default_factory=set)
+    all_shards_of: set[str] = field(default_factory=set)
+    content_hashes: set[str] = field(default_factory=set)
+
+
+def find_garbage(config: Config, *, keep_hours: float = KEEP_HOURS) -> list[Garbage]:
+    """List what nothing refers to and nobody has written to lately, by URI.
+
+    Args:
+        config: Its root is searched; what it would reuse stays.
+        keep_hours: What was written within so many hours stays.
+
+    Raises:
+        ArtifactError: A record or note cannot be read, so that nobody knows what it refers to.
+    """
+    references = _references(config)
+    before = time.time() - keep_hours * _HOUR
+    found = [
+        *_in_root(config.root_uri, references),
+        *_in_cache(config, references),
+        *_temporary_folders(),
+    ]
+    return sorted((item for item in found if item.modified_at < before), key=lambda it: it.uri)
+
+
+def remove(config: Config, garbage: list[Garbage], *, keep_hours: float = KEEP_HOURS) -> int:
+    """Delete what is still garbage; return how much of it was deleted.
+
+    An artifact loses its marker first: there is no moment when a reader trusts half of it.
+    """
+    still = set(find_garbage(config, keep_hours=keep_hours))
+    chosen = [item for item in garbage if item in still]
+    for item in chosen:
+        if item.kind == "temporary folder":
+            shutil.rmtree(item.uri, ignore_errors=True)
+            continue
+        if item.kind == "artifact":
+            storage.delete(storage.join(item.uri, MARKER))
+        storage.delete(item.uri, recursive=item.kind != "file")
+    return len(chosen)
+
+
+def _references(config: Config) -> _References:
+    found = _References()
+    refs = [f"{ref.stage}/{ref.fingerprint}" for ref in pipeline.published(config).values()]
+    for record in read_records(config.root_uri):
+        refs += [f"{name}/{entry.recipe.fingerprint}" for name, entry in record.stages.items()]
+    for item in storage.list_objects(storage.join(config.root_uri, underway.FOLDER)):
+        if (item.modified_at or time.time()) > time.time() - _NOTE_DAYS * _DAY:
+            uses = underway.read_note(item.uri).uses
+            found.folders.update(uses)
+            refs += uses
+    for ref in dict.fromkeys(refs):
+        stage = ref.split("/", 1)[0]
+        if stage in STAGE_NAMES:
+            found.artifacts.add(ref)
+            _add_sources(config.root_uri, stage, ref, found)
+    return found
+
+
+def _add_sources(root: str, stage: str, ref: str, found: _References) -> None:
+    """Add the shards that an artifact was merged from, and the videos that it lists."""
+    uri = storage.join(root, ref)
+    try:
+        marker = artifacts.read_marker(uri)
+    except ObjectNotFoundError:
+        return
+    if marker.shards:
+        found.folders.add(marker.shards)
+    elif marker.marker_version == 1 and stage in _SHARDED:
+        found.all_shards_of.add(stage)
+    if stage == "ingest":
+        found.content_hashes.update(_content_hashes(uri, marker))
+
+
+def _content_hashes(uri: str, marker: Marker) -> list[str]:
+    folder = storage.join(uri, marker.folder) if marker.folder else uri
+    name = schemas.VIDEOS.name
+    table = schemas.read_table(f"{folder}/videos.parquet", name, columns=["content_hash"])
+    return [str(value) for value in table["content_hash"].to_pylist()]
+
+
+def _in_root(root: str, references: _References) -> Iterator[Garbage]:
+    units: defaultdict[tuple[str, ...], list[ObjectInfo]] = defaultdict(list)
+    for item in storage.list_objects(root):
+        units[_unit(artifacts.below(root, item.uri))].append(item)
+    for unit, items in units.items():
+        if kind := _kind(unit, items, references):
+            uri = storage.join(root, *unit)
+            yield _garbage(kind, uri, items)
+    for item in storage.list_objects(root, is_aside=True):
+        yield _garbage("file", item.uri, [item])
+
+
+def _unit(name: str) -> tuple[str, ...]:
+    """The folder that an object stands or falls with, as the parts of its name."""
+    parts = name.split("/")
+    if parts[0] == "training" and parts[-1] == "state.pt":
+        return tuple(parts)
+    if parts[0] in (*STAGE_NAMES, "training"):
+        return tuple(parts[:2])
+    return tuple(parts[:3]) if parts[0] == "shards" else tuple(parts)
+
+
+def _kind(unit: tuple[str, ...], items: list[ObjectInfo], references: _References) -> str | None:
+    """What kind of garbage a unit is; None when it is none, or not of this project."""
+    name, top = "/".join(unit), unit[0]
+    if name in references.artifacts or name in references.folders:
+        return None
+    if top in STAGE_NAMES and re.fullmatch("[0-9a-f]{16}", unit[1]):
+        is_whole = any(item.uri.endswith(f"{name}/{MARKER}") for item in items)
+        return "artifact" if is_whole else "unfinished artifact"
+    if top == "shards" and len(unit) == 3:
+        return None if unit[1] in references.all_shards_of else "shards"
+    if top == "training" and unit[1] != "history":
+        return _kind_of_training(unit, references)
+    return "file" if top == underway.FOLDER and _is_old(items) else None
+
+
+def _kind_of_training(unit: tuple[str, ...], references: _References) -> str | None:
+    """Checkpoints go when their run is done or forgotten; events stay with its artifact."""
+    under_way = f"training/{unit[1]}" in references.folders
+    if under_way or (len(unit) == 2 and f"pretrain/{unit[1]}" in references.artifacts):
+        return None
+    return "file" if unit[-1] == "state.pt" else "training events"
+
+
+def _is_old(items: list[ObjectInfo]) -> bool:
+    return all(
+        (item.modified_at or time.time()) < time.time() - _NOTE_DAYS * _DAY for item in items
+    )
+
+
+def _in_cache(config: Config, references: _References) -> Iterator[Garbage]:
+    folder = video_cache(config.runtime.cache_dir)
+    for path in sorted(folder.glob("*")) if folder.is_dir() else ():
+        used_at = path.stat().st_mtime
+        is_known = path.name.split(".")[0] in references.content_hashes
+        is_old = used_at < time.time() - _CACHE_DAYS * _DAY
+        if path.name.startswith("incoming-") or (is_old and not is_known):
+            size = path.stat().st_size
+            yield Garbage(kind="file", uri=str(path), size_bytes=size, modified_at=used_at)
+
+
+def _temporary_folders() -> Iterator[Garbage]:
+    """What killed runs of this machine left in its folder for temporary files."""
+    for pattern in _TEMPORARY:
+        for folder in Path(tempfile.gettempdir()).glob(pattern):
+            stats = [path.stat() for path in [folder, *folder.rglob("*")]]
+            yield Garbage(
+                kind="temporary folder",
+                uri=str(folder),
+                size_bytes=sum(item.st_size for item in stats),
+                modified_at=max(item.st_mtime for item in stats),
+            )
+
+
+def _garbage(kind: str, uri: str, items: list[ObjectInfo]) -> Garbage:
+    now = time.time()  # for stores that do not say when: it is taken for new, and stays
+    return Garbage(
+        kind=kind,
+        uri=uri,
+        size_bytes=sum(item.size_bytes for item in items),
+        modified_at=max(item.modified_at or now for item in items),
+    )
