@@ -19,7 +19,7 @@ import typer
 
 from flows import cli_files, cli_init, descriptions
 from flows.options import ConfigArgument, DryRunOption, JsonOption, QuietOption, SetOption
-from tsp_core.config import STAGE_NAMES, StageName
+from tsp_core.config import STAGE_NAMES, Config, StageName
 from tsp_core.errors import ConfigError, PermanentError, TrainingError, TspError
 
 if TYPE_CHECKING:
@@ -122,8 +122,11 @@ def _show_plan(
     from tsp_core import status as state
     from tsp_core.config_io import load_config
 
-    found = state.status(load_config(config, assignments=assignments))
-    found = [entry for entry in found if entry.stage in stages]
+    settings = load_config(config, assignments=assignments)
+    if settings.study.variants:
+        _show_study(settings, as_json=as_json)
+        return
+    found = [entry for entry in state.status(settings) if entry.stage in stages]
     if as_json:
         print_json({"stages": stages_document(found)})
     else:
@@ -158,6 +161,18 @@ def _print_reports(reports: Mapping[str, StageReport], *, as_json: bool) -> None
         print_json(reports_document(reports))
     else:
         print_results(reports)
+
+
+def _show_study(config: Config, *, as_json: bool) -> None:
+    from flows.console import print_study_status
+    from flows.documents import print_json, runs_document
+    from tsp_core.study.state import study_status
+
+    found = study_status(config)
+    if as_json:
+        print_json({"runs": runs_document(found)})
+    else:
+        print_study_status(found)
 
 
 def _run_study(
@@ -235,7 +250,11 @@ def status(
     from tsp_core import status as state
     from tsp_core.config_io import load_config
 
-    found = state.status(load_config(config, assignments=assignments or ()))
+    settings = load_config(config, assignments=assignments or ())
+    if settings.study.variants:
+        _show_study(settings, as_json=as_json)
+        return
+    found = state.status(settings)
     current = {entry.stage: entry.artifact for entry in found if entry.artifact is not None}
     shown = (found, state.quarantined(current), state.num_problems(current))
     if as_json:

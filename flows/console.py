@@ -19,6 +19,7 @@ from tsp_core.artifacts import ArtifactRef
 from tsp_core.prune import Garbage
 from tsp_core.stages.base import Progress as StageProgress
 from tsp_core.stages.base import ProgressCallback, StageReport, no_progress
+from tsp_core.study.state import RunStatus
 
 PLAIN_INTERVAL_SECONDS = 10.0
 _OWN_LOGGERS = {"flows": logging.INFO, "tasks": logging.INFO, "tsp_core": logging.WARNING}
@@ -192,6 +193,17 @@ def print_plan(found: Sequence[state.StageStatus]) -> None:
         where = storage.redact(entry.artifact.uri) if entry.artifact else entry.reason
         todo = f"{entry.num_videos_to_do} of {entry.num_videos}" if entry.num_videos else ""
         table.add_row(entry.stage, f"[{color}]{verb}[/{color}]", _escaped(where), todo)
+    console.print(table, soft_wrap=True)
+
+
+def print_study_status(found: Sequence[RunStatus]) -> None:
+    """Print how far each run of a study is."""
+    console = Console()
+    table = Table("run", "state", "why / where", box=None, pad_edge=False)
+    for entry in found:
+        where = storage.redact(entry.artifact.uri) if entry.artifact else entry.reason
+        color = _COLORS[entry.state]
+        table.add_row(entry.label, f"[{color}]{entry.state}[/{color}]", _escaped(where))
     console.print(table, soft_wrap=True)
 
 

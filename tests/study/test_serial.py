@@ -14,6 +14,7 @@ from tsp_core.config_io import load_config
 from tsp_core.demo import make_demo
 from tsp_core.errors import ArtifactError, WorkerLostError
 from tsp_core.study.serial import run_study
+from tsp_core.study.state import study_status
 
 INITIAL = {"pretrain": {"heads": "tac"}}
 
@@ -91,6 +92,22 @@ def test_another_seed_costs_its_own_runs_alone(fakes: FakeStages, tmp_path: Path
     assert second.fingerprint != first.fingerprint
     assert num_finished(fakes)["pretrain"] == num_finished(fakes)["evaluate"] == 2
     assert not num_finished(fakes)["ingest"]
+
+
+def test_the_status_says_how_far_each_run_is(fakes: FakeStages, tmp_path: Path) -> None:
+    study = config(tmp_path, initial=INITIAL, seeds=[0])
+    initial, *variants = study_status(study)
+    assert (initial.label, initial.state) == ("initial, seed 42", "missing")
+    assert initial.reason.startswith("ingest: ")
+    assert [(run.label, run.reason) for run in variants] == [
+        ("tac, seed 0", "follows the initial training"),
+        ("tsp, seed 0", "follows the initial training"),
+    ]
+    run_study(study)
+    assert {run.state for run in study_status(study)} == {"done"}
+    longer = config(tmp_path, initial=INITIAL, seeds=[0, 1])
+    assert [run.state for run in study_status(longer)] == ["done"] * 3 + ["missing"] * 2
+    assert "pretrain: " in study_status(longer)[-1].reason
 
 
 def test_metrics_of_another_version_are_refused(fakes: FakeStages, tmp_path: Path) -> None:

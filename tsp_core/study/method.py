@@ -64,10 +64,10 @@ def start_text(result: StudyResult) -> str:
         if name.startswith("accuracy_") and name != "accuracy_mean"
     )
     return (
-        f"All variants start from the same initial encoder: this pipeline trained it from {drawn} "
-        f"by {_HEADS[pretrain.heads]} on the subset {pretrain.train_subset}, "
-        f"{result.initial['num_steps']:,} steps; validation accuracy {accuracies}. No other data or "
-        "weights were used. The global video features are computed with it."
+        "All variants start from the same initial encoder: this pipeline trained it from "
+        f"{drawn} by {_HEADS[pretrain.heads]} on the subset {pretrain.train_subset}, "
+        f"{result.initial['num_steps']:,} steps; validation accuracy {accuracies}. No other data "
+        "or weights were used. The global video features are computed with it."
     )
 
 

@@ -1,6 +1,6 @@
 """Compares the runs of a study and publishes tables and report as `ROOT/study/FINGERPRINT/`.
 
-The artifact holds `report.html` (one page that needs nothing else), `report.md` with its pictures,
+The artifact holds `report.html` (one page that needs nothing else), `report.md` with its charts,
 `table.md`, `table.csv` (mean, standard deviation, difference to the baseline of every figure),
 `runs.csv` (every figure of every run) and `results.json`.
 """
@@ -80,7 +80,7 @@ def _recipe(
 
 
 def _files(result: StudyResult) -> Mapping[str, Path | bytes]:
-    from tsp_core.evaluation.report import render_html, render_markdown
+    from tsp_core.evaluation.report import render_chart, render_html, render_markdown
     from tsp_core.study import files
     from tsp_core.study.report import study_report
 
@@ -93,5 +93,5 @@ def _files(result: StudyResult) -> Mapping[str, Path | bytes]:
         "report.html": render_html(report),
         "report.md": render_markdown(report),
     }
-    pictures = {picture.file: picture.png for picture in report.pictures}
-    return {**{name: text.encode() for name, text in texts.items()}, **pictures}
+    charts = {chart.file: render_chart(chart) for chart in report.charts}
+    return {**{name: text.encode() for name, text in texts.items()}, **charts}

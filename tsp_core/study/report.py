@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tsp_core.evaluation.blocks import (
     Block,
     Cell,
+    Charts,
     Column,
     Figures,
     Section,
@@ -15,7 +16,7 @@ from tsp_core.evaluation.blocks import (
 )
 from tsp_core.evaluation.report import Report
 from tsp_core.evaluation.sections.configuration import configuration_section, shown_configuration
-from tsp_core.study import figures, pictures
+from tsp_core.study import charts, figures
 from tsp_core.study.figures import Figure
 from tsp_core.study.files import format_spread
 from tsp_core.study.method import method_section
@@ -95,7 +96,7 @@ def _main_section(result: StudyResult) -> Section:
             Text(text=_READING),
             _table(result, "What the frozen features are good for", figures.MAIN, with_parts=True),
             differences,
-            pictures.main_picture(result),
+            charts.main_charts(result),
         ),
     )
 
@@ -113,7 +114,7 @@ def _detection_section(result: StudyResult) -> Section:
     keys = _keys(result)
     blocks: list[Block] = [
         _table(result, "mAP by overlap, detector", figures.threshold_figures(keys)),
-        pictures.threshold_picture(result),
+        Charts(charts=(charts.threshold_chart(result),)),
         _table(result, "Average recall by proposals per video", figures.recall_figures(keys)),
         _table(result, "mAP by localizer", figures.LOCALIZERS),
     ]
@@ -133,7 +134,7 @@ def _length_section(result: StudyResult) -> Section:
             ),
             _table(result, "mAP by length, detector", maps),
             _table(result, "Recall by length, detector", recalls),
-            pictures.length_picture(result),
+            Charts(charts=(charts.length_chart(result),)),
         ),
     )
 
