@@ -8,9 +8,14 @@ from pathlib import PurePosixPath
 from prefect import runtime
 
 from flows import parameters
-from tasks.artifacts import artifact_key, show_report, show_stage
+from tasks.artifacts import show_report, show_stage
+from tasks.curves import LiveCurves
+from tasks.flow_runs import tag_run, where_to_watch
 from tasks.logs import forward_logs
+from tasks.overview import RunOverview
+from tasks.progress import observed_by
 from tasks.stages import run_stage
+from tasks.tables import summary_line
 from tsp_core import pipeline
 from tsp_core.artifacts import ArtifactRef
 from tsp_core.config import STAGE_NAMES, Config, StageName
@@ -20,11 +25,11 @@ from tsp_core.stages.base import StageReport
 
 
 class Chain:
-    """Runs stages one after the other and keeps what they published.
+    """Runs stages one after the other and keeps what they published; make it inside a flow run.
 
     Args:
         config: The configuration.
-        through: The last stage that is wanted; `run` skips those after it.
+        stages: The stages that are wanted, in order; `run` skips the others.
         published: Artifacts of earlier stages that are there already.
     """
 
@@ -32,25 +37,37 @@ class Chain:
         self,
         config: Config,
         *,
-        through: StageName = "evaluate",
+        stages: tuple[StageName, ...] = STAGE_NAMES,
         published: dict[str, ArtifactRef] | None = None,
     ) -> None:
         forward_logs()
+        tag_run(config.key)
+        where_to_watch(f"{config.key}-overview")
         self._config = config
-        self._wanted = STAGE_NAMES[: STAGE_NAMES.index(through) + 1]
+        self._wanted = stages
         self._artifacts = dict(published or {})
         self._reports: dict[str, StageReport] = {}
-        self._key_prefix = artifact_key(config.name)
+        self._overview = RunOverview(config, stages)
+        self._curves = LiveCurves(f"{config.key}-pretrain-curves")
 
     def run(self, stage: StageName) -> None:
         """Run a stage, unless the configuration does not use it or it is not wanted."""
         if stage not in self._wanted or not pipeline.is_needed(self._config, stage):
             return
-        report = run_stage(self._config, stage, self._artifacts, key_prefix=self._key_prefix)
+        self._overview.begin(stage)
+        try:
+            with observed_by(self._overview.progress), observed_by(self._curves.progress):
+                report = run_stage(
+                    self._config, stage, self._artifacts, key_prefix=self._config.key
+                )
+        except BaseException as error:
+            self._overview.fail(stage, error)
+            raise
         self._reports[stage] = report
         self._artifacts[stage] = report.artifact
         update_record(self._config, {stage: report.artifact})
-        show_stage(report, key_prefix=self._key_prefix)
+        self._overview.end(report, summary_line(report.summary))
+        show_stage(report, key_prefix=self._config.key)
 
     def finish(self) -> dict[str, StageReport]:
         """Record what is current, and return the reports of the stages that were run."""
@@ -59,7 +76,7 @@ class Chain:
 
     def show_report(self) -> None:
         """Show the run's report in the UI, with its pictures and links."""
-        show_report(self._reports, key_prefix=self._key_prefix)
+        show_report(self._reports, key_prefix=self._config.key)
 
 
 def dated_name() -> str:

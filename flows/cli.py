@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows import cli_files, cli_init, descriptions
+from flows import cli_files, cli_init, cli_operate, descriptions
+from flows.environment import DEBUG, is_debugging
 from flows.options import ConfigArgument, DryRunOption, JsonOption, QuietOption, SetOption
 from tsp_core.config import STAGE_NAMES, Config, StageName
 from tsp_core.errors import ConfigError, PermanentError, TrainingError, TspError
@@ -34,8 +35,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_DEBUG = "TSP_DEBUG"
-
 
 @app.callback()
 def _options(
@@ -44,7 +43,7 @@ def _options(
     ] = False,
 ) -> None:
     if debug:
-        os.environ[_DEBUG] = "1"
+        os.environ[DEBUG] = "1"
 
 
 def main() -> None:
@@ -57,7 +56,7 @@ def main() -> None:
 
 def report_error(error: Exception) -> int:
     """Print an error for people and return the exit code."""
-    if _is_debugging():
+    if is_debugging():
         traceback.print_exception(error)
     elif isinstance(error, TspError):
         print(f"tsp: {error}", file=sys.stderr)
@@ -66,10 +65,6 @@ def report_error(error: Exception) -> int:
         print(f"tsp: {name}: {error} (tsp --debug shows where it arose)", file=sys.stderr)
     is_callers = isinstance(error, PermanentError) and not isinstance(error, TrainingError)
     return 2 if is_callers else 1
-
-
-def _is_debugging() -> bool:
-    return os.environ.get(_DEBUG, "0") not in ("", "0")
 
 
 @app.command()
@@ -198,7 +193,7 @@ def _run_study(
 def _prepare_prefect() -> None:
     from flows.environment import prepare
 
-    prepare(quiet=not _is_debugging())
+    prepare(quiet=not is_debugging())
 
 
 def _stage_command(stage: StageName, description: str) -> Callable[..., None]:
@@ -295,3 +290,4 @@ def prune(
 
 cli_files.register(app)
 cli_init.register(app)
+cli_operate.register(app)

@@ -16,6 +16,14 @@ _DEFAULTS = {
 }
 
 
+DEBUG = "TSP_DEBUG"
+
+
+def is_debugging() -> bool:
+    """Tell whether tracebacks and all that Prefect says are wanted."""
+    return os.environ.get(DEBUG, "0") not in ("", "0")
+
+
 def prepare(*, quiet: bool) -> None:
     """Set the defaults, and keep Prefect's own lines off the terminal when `quiet`.
 

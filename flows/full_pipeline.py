@@ -18,7 +18,7 @@ from flows.parameters import (
     PretrainChanges,
     RuntimeChanges,
 )
-from tsp_core.config import StageName
+from tsp_core.config import STAGE_NAMES, StageName
 from tsp_core.stages.base import StageReport
 
 
@@ -78,7 +78,7 @@ def full_pipeline(
         evaluate=evaluate,
         runtime=runtime,
     )
-    chain = Chain(settings, through=through)
+    chain = Chain(settings, stages=STAGE_NAMES[: STAGE_NAMES.index(through) + 1])
     chain.run("ingest")  # videos → what each file really holds; broken ones to quarantine
     chain.run("annotate")  # annotations → action and background segments, classes
     chain.run("index")  # segments × videos → where clips can start

@@ -62,7 +62,7 @@ def _stage_flow(stage: StageName) -> StageFlow:
             runtime=runtime,
         )
         published = pipeline.published(settings, upto=stage)
-        chain = Chain(settings, through=stage, published=published)
+        chain = Chain(settings, stages=(stage,), published=published)
         chain.run(stage)
         return chain.finish()
 

@@ -1,71 +1,41 @@
 """What the Prefect UI shows of a run: tables, links, and the report with its pictures.
 
 Pictures go into the Markdown as `data:` URIs, which both UIs of Prefect 3.8 draw; its image
-artifacts show the whole URI as text. What cannot be shown costs a warning, not the run.
+artifacts show the whole URI as text.
 """
 
 from __future__ import annotations
 
 import base64
-import functools
-import logging
 import re
-from collections.abc import Callable, Mapping
-from typing import ParamSpec
+from collections.abc import Mapping
 from urllib.parse import quote
 
-import httpx
 from prefect.artifacts import (
     create_link_artifact,
     create_markdown_artifact,
     create_table_artifact,
 )
-from prefect.exceptions import PrefectException
 
-from tasks.tables import summary_line, summary_text, tables_of
+from tasks.live import best_effort
+from tasks.tables import tables_of
 from tsp_core import artifacts, storage
 from tsp_core.artifacts import ArtifactRef
-from tsp_core.errors import TspError
 from tsp_core.stages.base import StageReport
 
-P = ParamSpec("P")
 MAX_PICTURE_BYTES = 1_500_000
-_logger = logging.getLogger(__name__)
 _PICTURE = re.compile(r"!\[([^\]]*)\]\(([^():]+\.(?:png|svg|jpg))\)")
 
 
-def artifact_key(text: str) -> str:
-    """Make a Prefect artifact key: lower-case letters, digits and dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "tsp"
-
-
-def _best_effort(function: Callable[P, None]) -> Callable[P, None]:
-    @functools.wraps(function)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            function(*args, **kwargs)
-        except (httpx.HTTPError, PrefectException, OSError, TspError) as error:
-            _logger.warning("%s: this is not shown in the UI: %s", function.__name__, error)
-
-    return guarded
-
-
-@_best_effort
+@best_effort
 def show_stage(report: StageReport, *, key_prefix: str) -> None:
-    """Show a stage's tables, its figures, and where its artifact is."""
+    """Show a stage's tables; its figures are in the overview (`tasks.overview`)."""
     for table in tables_of(report.stage, report.artifact):
         key = f"{key_prefix}-{report.stage}-{table.name}"
         create_table_artifact(table.rows, key=key, description=table.description)
-    state = "up to date, reused" if report.reused else "done"
-    text = (
-        f"**{report.stage}**: {state}\n\n{summary_text(report.summary)}\n\n"
-        f"`{storage.redact(report.artifact.uri)}`\n"
-    )
-    line = f"{state}: {summary_line(report.summary)}"
-    create_markdown_artifact(text, key=f"{key_prefix}-{report.stage}-summary", description=line)
 
 
-@_best_effort
+@best_effort
 def show_report(reports: Mapping[str, StageReport], *, key_prefix: str) -> None:
     """Show the report with its pictures, and links to the report and the features."""
     parts: list[str] = []
@@ -80,12 +50,9 @@ def show_report(reports: Mapping[str, StageReport], *, key_prefix: str) -> None:
         _link(
             reports["export"].artifact.uri, f"{key_prefix}-features-link", "The exported features"
         )
-    places = "\n".join(
-        f"| {name} | `{storage.redact(report.artifact.uri)}` |" for name, report in reports.items()
-    )
-    parts.append(f"## Where everything is\n\n| Stage | Artifact |\n|---|---|\n{places}")
     text = "\n\n".join(part for part in parts if part)
-    create_markdown_artifact(text, key=f"{key_prefix}-report", description="Report")
+    if text:
+        create_markdown_artifact(text, key=f"{key_prefix}-report", description="Report")
 
 
 @_best_effort

@@ -6,29 +6,30 @@ carries into the threads of its task runner.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from uuid import UUID
 
-import httpx
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
-from prefect.exceptions import PrefectException
-
+from tasks.live import LiveArtifact
+from tasks.pace import Pace
 from tsp_core.stages.base import Progress, ProgressCallback, no_progress
 
 MIN_INTERVAL_SECONDS = 2.0
 _observer: ContextVar[ProgressCallback] = ContextVar("tsp_progress_observer", default=no_progress)
-_logger = logging.getLogger(__name__)
 
 
 @contextmanager
 def observed_by(observer: ProgressCallback) -> Iterator[None]:
     """Also report progress to `observer` while the context is open."""
-    token = _observer.set(observer)
+    before = _observer.get()
+
+    def both(progress: Progress) -> None:
+        before(progress)
+        observer(progress)
+
+    token = _observer.set(both)
     try:
         yield
     finally:
@@ -43,40 +44,32 @@ class ProgressReporter:
 
     Args:
         key: Key of the artifact.
-        min_interval_seconds: Least time between updates; the first and the last always go out.
+        min_interval_seconds: Least time between updates; the last always goes out.
+        show_short_work: Whether work that is over before an update is due is shown, too. Where it
+            is not, work of a moment leaves no artifact.
     """
 
-    def __init__(self, key: str, *, min_interval_seconds: float = MIN_INTERVAL_SECONDS) -> None:
-        self._key = key
+    def __init__(
+        self,
+        key: str,
+        *,
+        min_interval_seconds: float = MIN_INTERVAL_SECONDS,
+        show_short_work: bool = True,
+    ) -> None:
+        self._artifact = LiveArtifact(key, type="progress")
+        self._pace = Pace()
         self._min_interval_seconds = min_interval_seconds
-        self._artifact: UUID | None = None
-        self._sent_at = -float("inf")
+        self._is_shown = show_short_work
+        self._sent_at = -float("inf") if show_short_work else time.monotonic()
         self._lock = threading.Lock()
 
     def __call__(self, progress: Progress) -> None:
         _observer.get()(progress)
         with self._lock:
+            self._pace.add(progress)
             now = time.monotonic()
-            is_last = progress.done >= progress.total
+            is_last = progress.done >= progress.total and self._is_shown
             if is_last or now - self._sent_at >= self._min_interval_seconds:
-                self._sent_at = now
-                self._send(progress)
-
-    def _send(self, progress: Progress) -> None:
-        percent = 100.0 * min(progress.done / progress.total, 1.0) if progress.total > 0 else 100.0
-        text = describe(progress)
-        try:
-            if self._artifact is None:
-                made = create_progress_artifact(percent, key=self._key, description=text)
-                assert isinstance(made, UUID)
-                self._artifact = made
-            else:
-                update_progress_artifact(self._artifact, percent, description=text)
-        except (httpx.HTTPError, PrefectException, OSError) as error:
-            _logger.warning("progress of %s was not sent: %s", progress.stage, error)
-
-
-def describe(progress: Progress) -> str:
-    """One line for people: `gvf: 3 of 12 shards, 48 videos`."""
-    counts = f"{progress.stage}: {progress.done:g} of {progress.total:g} {progress.unit}"
-    return f"{counts}, {progress.message}" if progress.message else counts
+                self._sent_at, self._is_shown = now, True
+                share = progress.done / progress.total if progress.total > 0 else 1.0
+                self._artifact.show(100.0 * min(share, 1.0), self._pace.text())

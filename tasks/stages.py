@@ -66,7 +66,7 @@ def stage_tasks(stage: str) -> StageTasks:
         return pipeline.stage_module(stage).run_shard(config, inputs, shard)
 
     def finish(config: Config, inputs: Inputs, plan: Plan, artifact_key: str) -> StageReport:
-        progress = ProgressReporter(artifact_key)
+        progress = ProgressReporter(artifact_key, show_short_work=False)
         return pipeline.stage_module(stage).finish(config, inputs, plan, progress=progress)
 
     return StageTasks(
@@ -132,12 +132,14 @@ class _Tally:
         self._total = plan.num_items
         self._done = plan.num_items_done
         self._num_quarantined = 0
+        self._num_clips = 0
         self._num_shards = 0
         self._all_shards = len(plan.shards)
 
     def add(self, report: ShardReport) -> None:
         self._done += report.num_ok + report.num_quarantined
         self._num_quarantined += report.num_quarantined
+        self._num_clips += report.num_clips
         self._num_shards += 1
 
     def progress(self) -> Progress:
@@ -145,7 +147,12 @@ class _Tally:
         if self._num_quarantined:
             message += f", {self._num_quarantined} quarantined"
         return Progress(
-            stage=self._stage, done=self._done, total=self._total, unit="videos", message=message
+            stage=self._stage,
+            done=self._done,
+            total=self._total,
+            unit="videos",
+            message=message,
+            counts={"clips": self._num_clips},
         )
 
 

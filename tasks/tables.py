@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -127,13 +126,3 @@ def summary_line(summary: Mapping[str, Any]) -> str:
         for key, value in plain.items()
     )
     return ", ".join(text for text in texts if len(text) <= 40)
-
-
-def summary_text(summary: Mapping[str, Any]) -> str:
-    """A stage's figures as Markdown rows."""
-    lines = ["| | |", "|---|---|"]
-    for key, value in summary.items():
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        if len(text) <= 200:
-            lines.append(f"| {key} | {text.replace('|', '/')} |")
-    return "\n".join(lines)

@@ -16,12 +16,13 @@ def num_workers(config: Config, stage: str) -> int:
     cores = len(os.sched_getaffinity(0))
     if stage not in _MODEL_STAGES:
         return cores
-    if _uses_gpu(config):
+    if uses_gpu(config):
         return 1
     return max(1, cores // 4)  # the model itself uses the cores; several overlap decoding with it
 
 
-def _uses_gpu(config: Config) -> bool:
+def uses_gpu(config: Config) -> bool:
+    """Tell whether models run on a GPU here."""
     if config.runtime.device != "auto":
         return config.runtime.device == "cuda"
     import torch  # the model stages need it anyway; nothing else does

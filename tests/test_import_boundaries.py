@@ -21,6 +21,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"tsp_core.study"}),
     frozenset(
         {
+            "tsp_core.catalogue",
             "tsp_core.pipeline",
             "tsp_core.runs",
             "tsp_core.starter",
@@ -142,7 +143,17 @@ def test_the_check_finds_wrong_arrows(
 
 
 def test_the_command_line_starts_without_heavy_modules() -> None:
-    heavy = ["torch", "torchvision", "prefect", "pyarrow", "av", "matplotlib", "numpy", "h5py"]
+    heavy = [
+        "torch",
+        "torchvision",
+        "prefect",
+        "pyarrow",
+        "av",
+        "matplotlib",
+        "numpy",
+        "numba",
+        "h5py",
+    ]
     code = (
         "import sys, flows.cli; from typer.testing import CliRunner\n"
         "assert CliRunner().invoke(flows.cli.app, ['--help']).exit_code == 0\n"

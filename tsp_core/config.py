@@ -11,6 +11,7 @@ annotations are written in `tsp_core.config_data`, what they are built from in
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, StringConstraints, model_validator
@@ -294,6 +295,11 @@ class RuntimeConfig(Section):
     endpoint_url: str | None = Field(
         None, description="Endpoint of an S3-compatible store; else AWS_ENDPOINT_URL."
     )
+    price_per_hour: NonNegativeFloat | None = Field(
+        None,
+        description="What this machine (or cluster) costs per hour, in your currency; the overview "
+        "of a run then says what it cost.",
+    )
     runner: Literal["threads", "ray"] = Field("threads", description="Prefect task runner.")
     ray_address: str | None = Field(
         None,
@@ -388,3 +394,8 @@ class Config(Section):
         """The root, which `tsp_core.config_io` has made sure is set."""
         assert self.root is not None, "a loaded configuration has a root"
         return self.root
+
+    @property
+    def key(self) -> str:
+        """The name in lower-case letters, digits and dashes, as Prefect wants keys."""
+        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")

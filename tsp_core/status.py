@@ -35,12 +35,15 @@ class StageStatus:
         artifact: What is published, when it is done.
         num_videos: Videos that it works on one by one; 0 when that is not known yet.
         num_videos_to_do: Those whose result is not there yet.
+        fingerprint: Of the artifact that is asked for, where that is known already: a stage that
+            waits for others has none.
     """
 
     stage: str
     state: State
     reason: str
     artifact: ArtifactRef | None
+    fingerprint: str = ""
     num_videos: int = 0
     num_videos_to_do: int = 0
 
@@ -80,10 +83,15 @@ def _stage_status(
         reason = f"follows {', '.join(waiting)}"
         return StageStatus(stage=stage, state=state, reason=reason, artifact=None)
     plan = plan_stage(looking_up(config), stage, current)
+    fingerprint = plan.recipe.fingerprint
     if plan.existing is not None:
         notes = [*plan.notes, *_always(config, stage)]
         return StageStatus(
-            stage=stage, state="done", reason="; ".join(notes), artifact=plan.existing
+            stage=stage,
+            state="done",
+            reason="; ".join(notes),
+            artifact=plan.existing,
+            fingerprint=fingerprint,
         )
     reasons = [*_changes(config, before, plan), *_left_to_do(plan), *plan.notes]
     if not reasons:
@@ -93,6 +101,7 @@ def _stage_status(
         state=state,
         reason="; ".join(reasons),
         artifact=None,
+        fingerprint=fingerprint,
         num_videos=plan.num_items,
         num_videos_to_do=plan.num_items - plan.num_items_done,
     )

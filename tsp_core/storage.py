@@ -35,6 +35,18 @@ def use_endpoint(endpoint_url: str) -> None:
     os.environ["AWS_ENDPOINT_URL"] = endpoint_url
 
 
+@contextmanager
+def endpoint_restored() -> Iterator[None]:
+    """Undo at the end what `use_endpoint` did meanwhile."""
+    before = os.environ.get("AWS_ENDPOINT_URL")
+    try:
+        yield
+    finally:
+        os.environ.pop("AWS_ENDPOINT_URL", None)
+        if before is not None:
+            os.environ["AWS_ENDPOINT_URL"] = before
+
+
 def absolute(uri: str, *, base: str = "") -> str:
     """Make a path absolute, relative to a folder or URI prefix; URIs are returned as they are."""
     if "://" in uri:

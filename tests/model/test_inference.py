@@ -119,16 +119,44 @@ def test_overlapping_clips_are_not_written_to() -> None:
         assert torch.allclose(found, encoder(clips.contiguous()), atol=1e-5)
 
 
-def test_a_processor_without_bf16_is_told_of(
+def on_a_processor(monkeypatch: pytest.MonkeyPatch, **capabilities: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+
+
+def test_a_processor_without_bf16_computes_fp32_and_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    capabilities = {"avx2": True, "avx512_bf16": False}
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
-    encoder = trained_looking("r2plus1d_tiny")
-    prepare_for_inference(encoder, device="cpu", precision="fp32")
+    on_a_processor(monkeypatch, avx2=True, avx512_bf16=False)
+    encoder, clips = trained_looking("r2plus1d_tiny"), torch.randn(2, 3, 8, 16, 16)
+    exact = prepare_for_inference(encoder, device="cpu", precision="fp32")
     assert not caplog.messages
-    prepare_for_inference(encoder, device="cpu", precision="bf16")
-    assert "this processor lacks the instructions" in caplog.text
+    coarse = prepare_for_inference(encoder, device="cpu", precision="bf16")
+    assert "this processor lacks the instructions; fp32 is computed instead" in caplog.text
+    assert coarse.dtype == torch.float32
+    assert torch.equal(forward_features(coarse, clips), forward_features(exact, clips))
+
+
+def test_a_processor_with_bf16_computes_in_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    on_a_processor(monkeypatch, avx2=True, avx512_bf16=True)
+    encoder, clips = trained_looking("r2plus1d_tiny"), torch.randn(2, 3, 8, 16, 16)
+    coarse = prepare_for_inference(encoder, device="cpu", precision="bf16")
+    assert not caplog.messages
+    assert coarse.dtype == torch.bfloat16
+    with torch.inference_mode():
+        plain = encoder(clips)
+    assert torch.cosine_similarity(forward_features(coarse, clips), plain).min() >= 0.999
+
+
+@pytest.mark.parametrize("has_it", [False, True])
+def test_older_releases_of_torch_tell_of_bf16_too(
+    monkeypatch: pytest.MonkeyPatch, has_it: bool
+) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_it, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+    assert inference.has_bf16_instructions() == has_it
 
 
 @pytest.mark.parametrize(("batch", "length", "side"), [(1, 8, 16), (3, 5, 17), (1, 1, 16)])

@@ -87,7 +87,7 @@ def shifted(clips: pa.Table, seconds: float) -> pa.Table:
 
 def publish_result(config: Config, inputs: dict[str, ArtifactRef], plan: Plan) -> ArtifactRef:
     """Stand for a finished run."""
-    history.remember(str(config.root), plan.recipe, CLASSES)
+    history.remember(str(config.root), config.name, plan.recipe, CLASSES)
     content: dict[str, Path | bytes] = {"best.pth": plan.recipe.fingerprint.encode()}
     return artifacts.publish(config.root_uri, plan.recipe, content)
 
@@ -166,7 +166,7 @@ def test_never_keeps_the_newest_of_the_configuration(tmp_path: Path) -> None:
     other = make_config(tmp_path, retrain="never", seed=1)
     assert pretrain.plan(other, data[2]).existing is None  # another configuration
     unfinished = pretrain.plan(always, data[2])
-    history.remember(str(always.root), unfinished.recipe, CLASSES)
+    history.remember(str(always.root), always.name, unfinished.recipe, CLASSES)
     assert pretrain.plan(config, data[2]).existing == second  # it was never finished
 
 

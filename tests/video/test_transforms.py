@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import numba
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from tsp_core.video.kernels import bilinear_kernel
 from tsp_core.video.transforms import (
     MEAN,
     STD,
@@ -55,6 +57,23 @@ def test_padded_rows_are_resized_as_packed_ones():
     padded = random_picture(30, 48)
     expected = resized(np.ascontiguousarray(padded[:, :40]), (20, 20))
     assert np.array_equal(resized(padded[:, :40], (20, 20)), expected)
+
+
+def test_without_a_folder_for_machine_code_resizing_is_the_same(monkeypatch):
+    picture = random_picture(30, 40)
+    expected = resized(picture, (20, 20))
+    compile_to_machine_code, tried = numba.njit, []
+
+    def without_cache(*signature: str, cache: bool = False, **options: bool):
+        tried.append(cache)
+        if cache:
+            raise RuntimeError("cannot cache function '_resize': no locator available")
+        return compile_to_machine_code(*signature, **options)
+
+    monkeypatch.setattr(numba, "njit", without_cache)
+    bilinear_kernel.cache_clear()
+    assert np.array_equal(resized(picture, (20, 20)), expected)
+    assert tried == [True, False]
 
 
 def test_one_resizer_serves_many_pictures():

@@ -4,7 +4,8 @@ Measured per clip against the default layout: fp32 within 1e-6 relative, bf16 wi
 0.9999. What is done, in order of gain on a CPU:
 
 - channels-last memory, in which the convolution kernels work without copies;
-- bf16 weights and activations where asked for (processors with AVX512-BF16 or AMX, GPUs);
+- bf16 weights and activations where asked for (GPUs, and processors with AVX512-BF16 or AMX; on
+  other processors bf16 is computed in fp32, which is what their bf16 kernels do, only slowly);
 - layers folded together and run on few clips at a time (`tsp_core.model.fusion`);
 - on a GPU, if asked for, compilation by `torch.compile`. On a CPU it gains nothing over the above
   (docs/performance.md) and needs a C++ compiler.
@@ -60,7 +61,8 @@ def prepare_for_inference(
         encoder: Maps float clips [B, 3, L, H, W] to [B, F] through its modules `stem`, `layer1`
             to `layer4` and `fc`, as those of `tsp_core.model.encoders` do.
         device: Where it will run.
-        precision: Arithmetic of weights and activations.
+        precision: Arithmetic of weights and activations. A processor without instructions for bf16
+            computes fp32 in its place, and a warning says so.
         compiled: Compile it on a GPU, at the first batch; takes about a minute for each new shape.
 
     Raises:
@@ -72,8 +74,9 @@ def prepare_for_inference(
     dtype = _DTYPES[precision]
     module = copy.deepcopy(encoder).eval().requires_grad_(False)
     if device.type == "cpu":
-        if precision == "bf16" and not _has_bf16_instructions():
-            _log.warning("bf16: this processor lacks the instructions; fp32 may well be faster")
+        if precision == "bf16" and not has_bf16_instructions():
+            _log.warning("bf16: this processor lacks the instructions; fp32 is computed instead")
+            dtype = torch.float32
         return PreparedEncoder(module=_for_cpu(module, dtype), device=device, dtype=dtype)
     module = fold_batch_norms(module).to(device, dtype).to(memory_format=torch.channels_last_3d)
     run = _Compiled(module) if compiled else module
@@ -123,10 +126,16 @@ def _for_cpu(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     return module.to(dtype)  # only now: batch norms are folded in the weights' own precision
 
 
-def _has_bf16_instructions() -> bool:
-    """Whether the processor computes with bf16 itself; true where torch cannot tell."""
+def has_bf16_instructions() -> bool:
+    """Tell whether the processor multiplies bf16 numbers itself, as far as torch knows.
+
+    Where it does not, torch's convolutions take one to two hundred times as long as in fp32.
+    """
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    return not capabilities or any("bf16" in name and has for name, has in capabilities.items())
+    if not capabilities:  # older releases of torch have a function for each
+        checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return any(getattr(torch.cpu, name, lambda: False)() for name in checks)
+    return any("bf16" in name and has for name, has in capabilities.items())
 
 
 class _Compiled:

@@ -20,6 +20,7 @@ from pydantic import Field
 from tsp_core import artifacts
 from tsp_core.artifacts import ArtifactRef, Frozen, Recipe
 from tsp_core.config import Config
+from tsp_core.training.job import CurvePoint
 
 Inputs = Mapping[str, ArtifactRef]
 """Published artifacts by the name of the stage that made them."""
@@ -82,13 +83,25 @@ class StageReport(Frozen):
 
 
 class Progress(Frozen):
-    """How far a long stage is: `done` of `total` `unit`s, and a line for people."""
+    """How far a long stage is: `done` of `total` `unit`s, and a line for people.
+
+    Attributes:
+        stage: Name of the stage.
+        done: Units that are done.
+        total: Units in all.
+        unit: What is counted, in the plural.
+        message: What else people want to know now.
+        counts: Other things that are done so far, whose rates tell how fast it goes: clips.
+        points: New points of the training curves.
+    """
 
     stage: str
     done: float
     total: float
     unit: str
     message: str = ""
+    counts: dict[str, float] = Field(default_factory=dict)
+    points: tuple[CurvePoint, ...] = ()
 
 
 ProgressCallback = Callable[[Progress], None]

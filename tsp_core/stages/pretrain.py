@@ -49,7 +49,7 @@ from tsp_core.stages.base import (
 from tsp_core.training import history
 from tsp_core.training.checks import check_clips, check_device, check_settings
 from tsp_core.training.index import write_index
-from tsp_core.training.job import TrainingJob, TrainingUpdate
+from tsp_core.training.job import CurvePoint, TrainingJob, TrainingUpdate
 from tsp_core.training.launch import launch, share_of_cores
 from tsp_core.training.report import checkpoint_digest, result_files, summarise
 
@@ -68,7 +68,7 @@ def plan(config: Config, inputs: Inputs) -> Plan:
     check_settings(config.pretrain)
     recipe = _recipe(config, inputs)
     if config.pretrain.retrain == "never":
-        kept = history.newest(config.root_uri, recipe, _classes(inputs))
+        kept = history.newest(config.root_uri, config.name, recipe, _classes(inputs))
         if kept is not None:
             return _kept(kept, recipe)
     newest = None
@@ -119,7 +119,7 @@ def finish(
     device = _device(config)
     with tempfile.TemporaryDirectory(prefix="tsp-pretrain-") as folder:
         _write_data(Path(folder), config, inputs)
-        history.remember(config.root_uri, plan.recipe, _classes(inputs))
+        history.remember(config.root_uri, config.name, plan.recipe, _classes(inputs))
         job = _job(config, inputs, plan.recipe, folder=folder, device=device)
         result = launch(job, _reporter(config, progress))
         summary = summarise(result)
@@ -280,6 +280,7 @@ def _reporter(config: Config, progress: ProgressCallback) -> Callable[[TrainingU
     def report(update: TrainingUpdate) -> None:
         figures = "  ".join(f"{name} {value:.4f}" for name, value in _shown(update.metrics))
         epoch = f"epoch {update.epoch + 1}/{config.pretrain.epochs}"
+        clips = update.iteration * config.pretrain.batch_size * config.pretrain.processes
         progress(
             Progress(
                 stage="pretrain",
@@ -287,10 +288,21 @@ def _reporter(config: Config, progress: ProgressCallback) -> Callable[[TrainingU
                 total=update.num_iterations,
                 unit="iterations",
                 message=f"{epoch}  {update.phase}  {figures}".rstrip(),
+                counts={"clips": clips},
+                points=_points(update, config.pretrain.epochs),
             )
         )
 
     return report
+
+
+def _points(update: TrainingUpdate, num_epochs: int) -> tuple[CurvePoint, ...]:
+    """An update as points of the training curves."""
+    if update.is_epoch_end:
+        phase, epochs = update.phase, float(update.epoch + 1)
+    else:
+        phase, epochs = "step", update.iteration * num_epochs / max(update.num_iterations, 1)
+    return tuple(CurvePoint(epochs, phase, *figure) for figure in _shown(update.metrics))
 
 
 def _shown(metrics: dict[str, float]) -> Iterator[tuple[str, float]]:

@@ -1,7 +1,8 @@
-"""The order of the training runs of one configuration, whatever their data.
+"""The order of the training runs of one dataset and configuration, whatever the videos.
 
 `ROOT/training/history/KEY/NNNNNN-FINGERPRINT.json` is written when a run begins. The policy
-`retrain: never` keeps the newest run that was finished.
+`retrain: never` keeps the newest run that was finished; KEY holds the dataset's name, so that
+datasets with one root never take each other's.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from tsp_core.artifacts import ArtifactRef, Recipe, fingerprint_of
 from tsp_core.errors import ArtifactError
 
 
-def remember(root: str, recipe: Recipe, classes: Sequence[str]) -> None:
+def remember(root: str, dataset: str, recipe: Recipe, classes: Sequence[str]) -> None:
     """Note that a run begins; its record's name sorts after those of all earlier runs."""
-    folder = _folder(root, recipe, classes)
+    folder = _folder(root, dataset, recipe, classes)
     names = _names(folder)
     if not names or not names[-1].endswith(recipe.fingerprint):
         number = int(names[-1].split("-")[0]) + 1 if names else 0
@@ -26,19 +27,19 @@ def remember(root: str, recipe: Recipe, classes: Sequence[str]) -> None:
         storage.write_bytes(storage.join(folder, f"{name}.json"), text.encode())
 
 
-def newest(root: str, recipe: Recipe, classes: Sequence[str]) -> ArtifactRef | None:
+def newest(root: str, dataset: str, recipe: Recipe, classes: Sequence[str]) -> ArtifactRef | None:
     """The artifact of the latest finished run of a recipe's configuration, on any data."""
-    for name in reversed(_names(_folder(root, recipe, classes))):
+    for name in reversed(_names(_folder(root, dataset, recipe, classes))):
         uri = storage.join(root, recipe.stage, name.rsplit("-", 1)[-1])
         with contextlib.suppress(ArtifactError):  # it was never finished, or pruned
             return artifacts.open_artifact(uri, recipe.stage)
     return None
 
 
-def _folder(root: str, recipe: Recipe, classes: Sequence[str]) -> str:
+def _folder(root: str, dataset: str, recipe: Recipe, classes: Sequence[str]) -> str:
     """The classes count as configuration: a head for other classes is of no use."""
     settings = {name: value for name, value in recipe.config.items() if name != "run"}
-    key = fingerprint_of([recipe.version, settings, list(classes)])
+    key = fingerprint_of([dataset, recipe.version, settings, list(classes)])
     return storage.join(root, "training", "history", key)
 
 

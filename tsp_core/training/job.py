@@ -71,6 +71,22 @@ class MetricRow(NamedTuple):
     value: float
 
 
+class CurvePoint(NamedTuple):
+    """A point of a training curve.
+
+    Attributes:
+        epochs: Where it is, in epochs since the start; not whole within an epoch.
+        phase: "train" and "valid" at an epoch's end, "step" for a single training step.
+        name: Of the figure: "loss", "accuracy_mean", ...
+        value: The figure.
+    """
+
+    epochs: float
+    phase: str
+    name: str
+    value: float
+
+
 class TrainingUpdate(Frozen):
     """How far training is; sent while it runs.
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tsp_core.video.kernels import bilinear_kernel
+
 if TYPE_CHECKING:
     import torch
 
@@ -70,8 +72,7 @@ class BilinearResize:
     """Bilinear resizing of pictures of one size to a window of the resized picture.
 
     Equal to `interpolate(..., mode="bilinear", align_corners=False)` followed by a crop, to
-    rounding (1e-6 on a scale of 0 to 1). Rows are blended first, whole at a time, then columns.
-    Buffers are reused: one object serves one thread.
+    rounding (1e-6 on a scale of 0 to 1). Buffers are reused: one object serves one thread.
 
     Args:
         source: Height and width of the pictures in pixels.
@@ -91,19 +92,20 @@ class BilinearResize:
         top, left, height, width = window or (0, 0, *target)
         rows, row_weights = _taps(source[0], target[0], top, height)
         columns, column_weights = _taps(source[1], target[1], left, width)
-        self._rows = rows.reshape(-1)  # all upper ones, then all lower ones
         first, end = int(columns.min()), int(columns.max()) + 1
-        self._span = slice(3 * first, 3 * end)
         taps = 3 * (columns[..., None] - first) + np.arange(3)  # [2, w, 3]: left and right
-        self._left_values, self._right_values = taps.reshape(2, -1)
-        num_values = 3 * (end - first)
-        self._row_weights = np.repeat(row_weights[:, None], num_values, axis=1)
         scale, shift = (_SCALE, _SHIFT) if normalise else (np.ones_like(_SCALE), 0 * _SHIFT)
-        self._left_weights = ((1 - column_weights)[:, None] * scale).reshape(-1)
-        self._right_weights = (column_weights[:, None] * scale).reshape(-1)
-        self._shift = np.tile(shift, width)
-        self._lines = np.empty((2, height, num_values), dtype=np.float32)
-        self._taps = np.empty((2, height, 3 * width), dtype=np.float32)
+        weights = np.stack([1 - column_weights, column_weights])[..., None] * scale
+        self._tables = (
+            3 * first,
+            rows,
+            row_weights,
+            taps.reshape(2, -1),
+            weights.reshape(2, -1),
+            np.tile(shift, width),
+            np.empty(3 * (end - first), dtype=np.float32),
+        )
+        self._kernel = bilinear_kernel()
 
     def __call__(self, picture: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
         """Resize one picture.
@@ -112,19 +114,8 @@ class BilinearResize:
             picture: uint8 [H, W, 3]; rows may be padded.
             out: float32 [h, w, 3], contiguous, to write to.
         """
-        upper, lower = self._lines
-        values = picture.reshape(len(picture), -1)[:, self._span][self._rows]
-        np.copyto(self._lines, values.reshape(self._lines.shape))
-        lower -= upper
-        lower *= self._row_weights
-        upper += lower
-        left, right = self._taps
-        np.take(upper, self._left_values, axis=1, out=left, mode="wrap")
-        np.take(upper, self._right_values, axis=1, out=right, mode="wrap")
-        left *= self._left_weights
-        right *= self._right_weights
-        left += right
-        np.subtract(left, self._shift, out=out.reshape(left.shape))
+        values = np.ascontiguousarray(picture).reshape(len(picture), -1)
+        self._kernel(values, *self._tables, out.reshape(len(out), -1))
 
 
 def rounded(resized: NDArray[np.float32]) -> NDArray[np.uint8]:
