@@ -30,7 +30,7 @@ from tsp_core.video.frames import FrameFinder, decode_needed
 from tsp_core.video.probe import VideoProbe, probe
 from tsp_core.video.reader import ClipReader
 from tsp_core.video.sampling import ClipGrid, clip_frames, clip_grid
-from tsp_core.video.transforms import normalise_clips
+from tsp_core.video.transforms import mirrored, normalise_clips
 
 _CLIP = ClipConfig()
 _BATCH_SIZE = 16
@@ -129,18 +129,12 @@ def random_clips(path: Path, found: VideoProbe, count: int) -> int:
     """Read clips at random places and make them ready for the network; the number of clips."""
     random = np.random.default_rng(0)
     latest = found.timeline.duration_seconds - _CLIP.length / _CLIP.frame_rate
-    corner = torch.tensor([8])
+    window = (8, 8, _CLIP.crop_size, _CLIP.crop_size)
     rotation = found.row["rotation_degrees"]
     with ClipReader(path, found.timeline, found.keyframes, rotation, _CLIP) as reader:
         for start in random.uniform(0, latest, count):
-            frames = reader.read(clip_frames(found.timeline, _CLIP, float(start)))
-            normalise_clips(
-                frames[None],
-                crop_tops=corner,
-                crop_lefts=corner,
-                flips=torch.tensor([True]),
-                crop_size=_CLIP.crop_size,
-            )
+            frames = reader.read(clip_frames(found.timeline, _CLIP, float(start)), window)
+            normalise_clips(torch.from_numpy(mirrored(frames))[None])
     return count
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
 from tests.conftest import REPOSITORY
 from tsp_core.config import Config
 from tsp_core.config_reference import main, reference
@@ -15,10 +20,16 @@ def test_page_in_docs_is_current():
 def test_every_key_is_described():
     text = reference()
     for section, field in Config.model_fields.items():
-        model = field.annotation
-        for name, key in getattr(model, "model_fields", {}).items():
+        for name, key in keys_of(field.annotation):
             assert key.description, f"{section}.{name} has no description"
-            assert f"`{name}`" in text
+            assert f"| `{name}` |" in text
+
+
+def keys_of(model: Any) -> Iterator[tuple[str, FieldInfo]]:
+    """All keys of a section and of the sections in it."""
+    for name, key in getattr(model, "model_fields", {}).items():
+        inner = list(keys_of(key.annotation))
+        yield from inner or [(name, key)]
 
 
 def test_command_needs_one_file(capsys):

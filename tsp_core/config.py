@@ -29,7 +29,13 @@ from tsp_core.config_base import (
     Section,
     recipe_fields,
 )
-from tsp_core.config_data import AnnotateConfig, ClipConfig, IndexConfig, IngestConfig
+from tsp_core.config_data import (
+    AnnotateConfig,
+    ClipConfig,
+    IndexConfig,
+    IngestConfig,
+    ProxyConfig,
+)
 from tsp_core.config_study import StudyConfig
 from tsp_core.extensions import load_extensions
 
@@ -57,6 +63,7 @@ __all__ = [
     "PositiveInt",
     "Precision",
     "PretrainConfig",
+    "ProxyConfig",
     "RuntimeConfig",
     "Section",
     "StageName",

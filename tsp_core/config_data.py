@@ -51,6 +51,50 @@ class ClipConfig(Section):
         return self
 
 
+class ProxyConfig(Section):
+    """Small copies of the videos that training reads its clips from; off by default.
+
+    A proxy holds a video's frames at the clips' frame rate (`clip.frame_rate`) and resized
+    (`clip.resize_height`, `clip.resize_width`). GVFs, export and evaluation read the videos.
+    """
+
+    enabled: bool = Field(
+        False,
+        description="Make a proxy of each video at ingest and train from them. Worth it where "
+        "reading clips holds training up; see docs/performance.md for speed, size and loss.",
+    )
+    codec: Literal["mjpeg", "h264"] = Field(
+        "mjpeg",
+        description="'mjpeg' is the fastest at random clips, for every frame can be decoded by "
+        "itself; 'h264' takes a third of the space and is half as fast.",
+    )
+    quality: PositiveInt | None = Field(
+        None,
+        le=51,
+        description="Of the encoder, lower is better: quantiser of MJPEG (2 to 31; default 2, the "
+        "loss is then small against that of the videos), CRF of H.264 (1 to 51; default 18).",
+    )
+    keyframe_interval: PositiveInt = Field(
+        8,
+        description="Frames from one keyframe to the next in H.264: a clip starts at any frame, so "
+        "half of it is decoded in vain on average. MJPEG has keyframes alone.",
+    )
+    frames: Literal["sampled", "all"] = Field(
+        "sampled",
+        description="'sampled' holds the frames at the clips' rate; a clip that would start "
+        "between two of them starts at the earlier one. 'all' holds every frame, so that clips "
+        "are those without proxies, in twice the space at 30 frames per second.",
+    )
+
+    @model_validator(mode="after")
+    def _quality_is_of_the_codec(self) -> ProxyConfig:
+        if self.codec == "mjpeg" and not 2 <= (self.quality or 2) <= 31:
+            raise ValueError(
+                f"quality {self.quality} is no quantiser of MJPEG; give 2 (best) to 31, or none"
+            )
+        return self
+
+
 class IngestConfig(Section):
     """Where the videos are, and when one is refused."""
 
@@ -74,6 +118,7 @@ class IngestConfig(Section):
         description="What to do with a video whose decoding stops early: refuse it, or keep the "
         "frames before the damage.",
     )
+    proxy: ProxyConfig = Field(ProxyConfig(), description="Small copies for training.")
     max_bad_fraction: Fraction01 = Field(
         0.1,
         description="The run fails when more than this fraction of the videos is quarantined.",

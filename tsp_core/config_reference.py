@@ -6,6 +6,7 @@ Run as `python -m tsp_core.config_reference FILE`.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -30,12 +31,16 @@ This page is generated from the models in `tsp_core/config.py` by `make docs`.
 
 def reference() -> str:
     """The reference as Markdown."""
-    parts = [_HEAD, _section("Top level", Config)]
-    for name, field in Config.model_fields.items():
+    return "\n".join([_HEAD, _section("Top level", Config), *_sections_in(Config)])
+
+
+def _sections_in(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """The sections of a model, each followed by those in it."""
+    for name, field in model.model_fields.items():
         if _is_section(field):
             assert isinstance(field.annotation, type)
-            parts.append(_section(f"`{name}`", field.annotation))
-    return "\n".join(parts)
+            yield _section(f"`{prefix}{name}`", field.annotation)
+            yield from _sections_in(field.annotation, f"{prefix}{name}.")
 
 
 def _section(title: str, model: type[BaseModel]) -> str:

@@ -3,7 +3,8 @@
 An artifact is referred to by the record of a dataset's newest run (`ROOT/runs/*.json`, whichever
 dataset it is), by the configuration that is given, or by the note of a run that is under way.
 Shards are referred to as long as an artifact that was merged from their folder is: they make its
-next run incremental. What was written within the last hours is left alone in any case.
+next run incremental. Proxies are as long as an artifact of ingest with their settings lists their
+video. What was written within the last hours is left alone in any case.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from tsp_core.config import STAGE_NAMES, Config
 from tsp_core.errors import ObjectNotFoundError
 from tsp_core.runs import read_records
 from tsp_core.storage import ObjectInfo
-from tsp_core.video.files import video_cache
+from tsp_core.video import proxy_files
+from tsp_core.video.files import proxy_cache, video_cache
 
 KEEP_HOURS = 24.0
 _NOTE_DAYS = 30.0  # a run without a sign of life for so long is not going to be continued
@@ -57,6 +59,7 @@ class _References:
     artifacts: set[str] = field(default_factory=set)
     folders: set[str] = field(default_factory=set)
     all_shards_of: set[str] = field(default_factory=set)
+    proxies: set[str] = field(default_factory=set)
     content_hashes: set[str] = field(default_factory=set)
 
 
@@ -127,7 +130,11 @@ def _add_sources(root: str, stage: str, ref: str, found: _References) -> None:
     elif marker.marker_version == 1 and stage in _SHARDED:
         found.all_shards_of.add(stage)
     if stage == "ingest":
-        found.content_hashes.update(_content_hashes(uri, marker))
+        hashes = _content_hashes(uri, marker)
+        found.content_hashes.update(hashes)
+        if settings := marker.recipe.config.get("proxies"):
+            folder = f"{proxy_files.FOLDER}/{settings}"
+            found.proxies.update(f"{folder}/{proxy_files.proxy_name(item)}" for item in hashes)
 
 
 def _content_hashes(uri: str, marker: Marker) -> list[str]:
@@ -169,6 +176,9 @@ def _kind(unit: tuple[str, ...], items: list[ObjectInfo], references: _Reference
         return "artifact" if is_whole else "unfinished artifact"
     if top == "shards" and len(unit) == 3:
         return None if unit[1] in references.all_shards_of else "shards"
+    if top == proxy_files.FOLDER and len(unit) == 3:
+        is_used = name in references.proxies or "/".join(unit[:2]) in references.folders
+        return None if is_used else "file"
     if top == "training" and unit[1] != "history":
         return _kind_of_training(unit, references)
     return "file" if top == underway.FOLDER and _is_old(items) else None
@@ -189,8 +199,8 @@ def _is_old(items: list[ObjectInfo]) -> bool:
 
 
 def _in_cache(config: Config, references: _References) -> Iterator[Garbage]:
-    folder = video_cache(config.runtime.cache_dir)
-    for path in sorted(folder.glob("*")) if folder.is_dir() else ():
+    cache_dir = config.runtime.cache_dir
+    for path in sorted([*video_cache(cache_dir).glob("*"), *proxy_cache(cache_dir).glob("*/*")]):
         used_at = path.stat().st_mtime
         is_known = path.name.split(".")[0] in references.content_hashes
         is_old = used_at < time.time() - _CACHE_DAYS * _DAY

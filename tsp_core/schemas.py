@@ -97,6 +97,21 @@ PROBES = TableSchema(  # what ingest found out about one state of one file
     fields=pa.schema([("token", _STRING), *VIDEOS.fields]).remove(1),  # names come later
 )
 
+PROXIES = _schema(  # which videos have a proxy
+    "proxies",
+    1,
+    ("content_hash", _STRING),  # SHA-256 of the video
+    ("size_bytes", _I64),
+)
+
+PROXY = _schema(  # a proxy: an Arrow file, of tsp_core.video.proxy
+    "proxy",
+    1,
+    ("frame", _I64),  # index in the video's timeline, ascending
+    ("crc32", pa.uint32()),  # of the packet
+    ("packet", pa.large_binary()),  # the coded picture
+)
+
 SEGMENTS = _schema(
     "segments",
     1,
@@ -276,7 +291,15 @@ def check_schema(file: pq.ParquetFile, uri: str, name: str, *, version: int = 1)
     Raises:
         ArtifactError: It does.
     """
-    metadata = file.metadata.metadata or {}
+    check_metadata(file.metadata.metadata or {}, uri, name, version)
+
+
+def check_metadata(metadata: dict[bytes, bytes], uri: str, name: str, version: int) -> None:
+    """Refuse a file whose metadata name another table, or a version that is not known.
+
+    Raises:
+        ArtifactError: They do.
+    """
     found = metadata.get(b"tsp.schema", b"").decode() or "(none)"
     found_version = metadata.get(b"tsp.version", b"").decode() or "(none)"
     if found != name:

@@ -16,6 +16,7 @@ from tsp_core.artifacts import Frozen
 from tsp_core.config import Config
 from tsp_core.errors import ArtifactError
 from tsp_core.stages.base import Inputs, Plan
+from tsp_core.video import proxy_files
 
 NOTE_VERSION = 1
 FOLDER = "underway"
@@ -28,7 +29,8 @@ class Note(Frozen):
         note_version: Of this record.
         name: The dataset.
         stage: The stage.
-        uses: Folders below the root that must stay: `STAGE/FINGERPRINT`, `shards/STAGE/...`.
+        uses: Folders below the root that must stay: `STAGE/FINGERPRINT`, `shards/STAGE/...`,
+            `proxies/SETTINGS`.
     """
 
     note_version: int = NOTE_VERSION
@@ -51,6 +53,8 @@ def noted(config: Config, plan: Plan, published: Inputs) -> Iterator[None]:
     uses += [f"{recipe.stage}/{recipe.fingerprint}", f"training/{recipe.fingerprint}"]
     shards = {uri.rsplit("/", 1)[0] for uri in [*plan.done, *(item.uri for item in plan.shards)]}
     uses += [artifacts.below(config.root_uri, uri) for uri in sorted(shards)]
+    if "proxies" in recipe.config:
+        uses.append(f"{proxy_files.FOLDER}/{recipe.config['proxies']}")
     note = Note(name=config.name, stage=recipe.stage, uses=tuple(uses))
     name = f"{recipe.stage}-{recipe.fingerprint}.json"
     uri = storage.join(config.root_uri, FOLDER, name)

@@ -35,6 +35,7 @@ from tsp_core.features.gvf import GvfTable, read_gvf
 from tsp_core.model.encoders import feature_size
 from tsp_core.model.identity import weights_identity
 from tsp_core.schemas import read_table
+from tsp_core.stages import proxies
 from tsp_core.stages.base import (
     Inputs,
     Plan,
@@ -158,7 +159,7 @@ def _recipe(config: Config, inputs: Inputs) -> Recipe:
 
 
 def _data_digests(config: Config, inputs: Inputs) -> dict[str, str]:
-    """What training reads: its clips, the content of their videos, the classes, the GVFs.
+    """What training reads: clips, content of their videos, proxies of them, classes, GVFs.
 
     Not the inputs as a whole, so that a new video of another subset, or one that nobody has
     annotated, does not train anew.
@@ -176,7 +177,7 @@ def _data_digests(config: Config, inputs: Inputs) -> dict[str, str]:
     }
     if "gvf" in inputs:
         digests["gvf"] = inputs["gvf"].digest
-    return digests
+    return digests | proxies.digest_of(config, inputs["ingest"], videos)
 
 
 def _of_subsets(clips: pa.Table, config: Config) -> pa.Table:
@@ -229,7 +230,8 @@ def _write_data(folder: Path, config: Config, inputs: Inputs) -> None:
     clips = _of_subsets(clips, config)
     videos = read_table(inputs["ingest"].file("videos.parquet"), "videos")
     features = None if gvf is None else _gvf_by_video(gvf, clips, config.encoder.name)
-    write_index(folder, videos=videos, clips=clips, gvf=features)
+    uris = proxies.uris(config, inputs["ingest"])
+    write_index(folder, videos=videos, clips=clips, gvf=features, proxies=uris)
 
 
 def _without_failed(clips: pa.Table, gvf: GvfTable) -> pa.Table:

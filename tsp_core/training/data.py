@@ -1,4 +1,8 @@
-"""Reads clips as resized uint8 frames, in this process or in loader processes."""
+"""Reads clips as cropped uint8 frames, in this process or in loader processes.
+
+Frames are resized, cropped and mirrored as bytes where they are decoded, so that what is cropped
+away is neither computed nor sent; a clip is then a twelfth of the bytes that it has in floats.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,15 +21,33 @@ from torch.utils.data import Dataset
 from tsp_core.config import ClipConfig
 from tsp_core.errors import VideoError
 from tsp_core.training.index import ClipIndex, open_index
-from tsp_core.video.clips import ClipReader
 from tsp_core.video.files import local_video
-from tsp_core.video.sampling import FrameTimeline, clip_frames, timeline_from_row
+from tsp_core.video.proxy_files import local_proxy
+from tsp_core.video.proxy_reader import ProxyReader
+from tsp_core.video.reader import ClipReader
+from tsp_core.video.sampling import clip_frames, timeline_from_row
+from tsp_core.video.transforms import mirrored
 
 OPEN_VIDEOS = 16
 """Videos that one loader process keeps open; an open decoder holds a few megabytes."""
 
-Request = tuple[int, float]
-"""A row of the clip index, and the ratio that places the clip between its first and last start."""
+
+class Request(NamedTuple):
+    """A clip to read.
+
+    Attributes:
+        row: Row of the clip index.
+        ratio: Where the clip starts, between its first (0) and its last start (1).
+        top: First row of the crop, in pixels of the resized frame.
+        left: First column of the crop, in the frame as it was before it was mirrored.
+        flip: Whether to mirror it left to right.
+    """
+
+    row: int
+    ratio: float
+    top: int
+    left: int
+    flip: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +63,7 @@ class RawBatch:
     """What the loader delivers for one list of requests.
 
     Attributes:
-        frames: uint8 [B, L, H, W, 3], the clips that could be read, in the order of the requests.
+        frames: uint8 [B, L, S, S, 3], the clips that could be read, in the order of the requests.
         places: int64 [B], place of each among the requests.
         failed: The others.
     """
@@ -79,17 +101,18 @@ class ClipDataset(Dataset[RawBatch]):
 
     def __getitems__(self, requests: Sequence[Request]) -> RawBatch:
         """Read a batch; a clip whose video fails is reported in it, not raised."""
-        frames: list[torch.Tensor] = []
+        size = self._clip.crop_size
+        frames = np.empty((len(requests), self._clip.length, size, size, 3), dtype=np.uint8)
         places: list[int] = []
         failed: list[FailedClip] = []
-        for place, (row, ratio) in enumerate(requests):
+        for place, request in enumerate(requests):
             try:
-                frames.append(self._read(row, ratio))
+                frames[len(places)] = self._read(request)
                 places.append(place)
             except VideoError as error:
                 failed.append(FailedClip(place=place, reason=str(error)))
         return RawBatch(
-            frames=torch.stack(frames) if frames else self._no_frames(),
+            frames=torch.from_numpy(frames[: len(places)]),
             places=np.array(places, dtype=np.int64),
             failed=tuple(failed),
         )
@@ -99,12 +122,14 @@ class ClipDataset(Dataset[RawBatch]):
         while self._open:
             self._open.popitem()[1].close()
 
-    def _read(self, row: int, ratio: float) -> torch.Tensor:
+    def _read(self, request: Request) -> NDArray[np.uint8]:
         if self._index is None:
             self._index = open_index(self._folder)
-        start = self._index.starts(np.array([row]), np.array([ratio]))[0]
-        video = self._video(int(self._index.video_indices[row]))
-        return video.reader.read(clip_frames(video.timeline, self._clip, float(start)))
+        start = self._index.start(request.row, request.ratio)
+        size = self._clip.crop_size
+        video = self._video(int(self._index.video_indices[request.row]))
+        frames = video.read(start, (request.top, request.left, size, size))
+        return mirrored(frames) if request.flip else frames
 
     def _video(self, video_index: int) -> _OpenVideo:
         if video_index in self._open:
@@ -117,21 +142,30 @@ class ClipDataset(Dataset[RawBatch]):
         video = self._open[video_index] = _OpenVideo(row, self._clip, self._cache_dir)
         return video
 
-    def _no_frames(self) -> torch.Tensor:
-        clip = self._clip
-        shape = (0, clip.length, clip.resize_height, clip.resize_width, 3)
-        return torch.empty(shape, dtype=torch.uint8)
-
 
 class _OpenVideo:
-    """A video that is open for reading clips."""
+    """A video that is open for reading clips: its proxy where it has one, else its file."""
 
     def __init__(self, row: dict[str, Any], clip: ClipConfig, cache_dir: str | None) -> None:
-        self.timeline: FrameTimeline = timeline_from_row(row)
+        self._timeline, self._clip = timeline_from_row(row), clip
+        self._reader: ClipReader | ProxyReader
+        if row["proxy"] is not None:
+            path = local_proxy(row["proxy"], cache_dir)
+            self._reader = ProxyReader(path, self._timeline, clip)
+            self.close = self._reader.close
+            return
         with contextlib.ExitStack() as stack:
             path = stack.enter_context(local_video(row["uri"], row["content_hash"], cache_dir))
-            self.reader = ClipReader(
-                path, self.timeline, row["keyframes"], row["rotation_degrees"], clip
+            self._reader = ClipReader(
+                path, self._timeline, row["keyframes"], row["rotation_degrees"], clip
             )
-            stack.callback(self.reader.close)
+            stack.callback(self._reader.close)
             self.close = stack.pop_all().close
+
+    def read(self, start_seconds: float, window: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+        """Read the window of a clip's frames, uint8 [L, height, width, 3]."""
+        if isinstance(self._reader, ProxyReader):
+            frames = self._reader.frames_at(start_seconds)
+        else:
+            frames = clip_frames(self._timeline, self._clip, start_seconds)
+        return self._reader.read(frames, window)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from tsp_core.errors import ArtifactError, GvfError
 
 _CLIPS, _VIDEOS, _GVF = "clips.arrow", "videos.arrow", "gvf.npy"
+_LISTS = ["pts", "keyframes"]  # columns of lists, of as many numbers as a video has frames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ class ClipIndex:
     Attributes:
         folder: Where the files are; all that another process needs to open the same index.
         clips: One row per segment, in the order of the CLIPS table.
-        videos: The VIDEOS rows of their videos.
+        videos: The VIDEOS rows of their videos, and `proxy`: the URI of a video's proxy, or null.
         video_indices: int32 [N], row of each segment's video in `videos`.
         label_indices: int32 [N], -1 for background.
         regions: int8 [N], 0 action, 1 no action.
@@ -58,16 +59,21 @@ class ClipIndex:
         first = self.first_starts[rows]
         return first + ratios * (self.last_starts[rows] - first)
 
+    def start(self, row: int, ratio: float) -> float:
+        """Start in seconds of one clip, as `starts` has it."""
+        first = self.first_starts[row]
+        return float(first + ratio * (self.last_starts[row] - first))
+
     def video_row(self, video_index: int) -> dict[str, Any]:
-        """The VIDEOS row of a video."""
-        row: dict[str, Any] = self.videos.slice(video_index, 1).to_pylist()[0]
-        return row
+        """The row of a video; `pts` and `keyframes` are views of the mapped file."""
+        row = self.videos.slice(video_index, 1)
+        values: dict[str, Any] = row.drop_columns(_LISTS).to_pylist()[0]
+        return values | {name: pc.list_flatten(row[name]).to_numpy() for name in _LISTS}
 
     def describe(self, row: int, ratio: float) -> str:
         """Name a clip for a message: its video and start."""
         video = self.videos["video"][int(self.video_indices[row])].as_py()
-        start = self.starts(np.array([row]), np.array([ratio]))[0]
-        return f"{video} at {start:.3f} s"
+        return f"{video} at {self.start(row, ratio):.3f} s"
 
 
 def write_index(
@@ -76,6 +82,7 @@ def write_index(
     videos: pa.Table,
     clips: pa.Table,
     gvf: Mapping[str, NDArray[np.float32]] | None = None,
+    proxies: Mapping[str, str] | None = None,
 ) -> None:
     """Write the index files.
 
@@ -84,6 +91,7 @@ def write_index(
         videos: Table of the schema VIDEOS.
         clips: Table of the schema CLIPS; rows whose status is not "ok" are left out.
         gvf: Global video feature by video name, float32 [F] each; None trains without.
+        proxies: URI of the proxy to read instead of a video, by the video's SHA-256.
 
     Raises:
         ArtifactError: A clip's video is not among the usable videos.
@@ -100,7 +108,8 @@ def write_index(
         )
     columns = clips.select(["subset", "label_index", "region", "first_start", "last_start"])
     _write_arrow(folder / _CLIPS, columns.append_column("video_index", indices))
-    _write_arrow(folder / _VIDEOS, used)
+    uris = [(proxies or {}).get(str(name)) for name in used["content_hash"].to_pylist()]
+    _write_arrow(folder / _VIDEOS, used.append_column("proxy", pa.array(uris, pa.string())))
     (folder / _GVF).unlink(missing_ok=True)
     if gvf is not None:
         np.save(folder / _GVF, _gvf_matrix(used["video"].to_pylist(), gvf))

@@ -1,11 +1,12 @@
 """Delivers planned clips to the model: read by loader processes, finished on the model's device.
 
-Loader processes deliver resized uint8 frames; cropping, flipping and normalising are done on the
-device by the process that trains, so that a quarter of the bytes travel.
+Loader processes deliver cropped and mirrored uint8 frames; they become normalised floats on the
+device, in the process that trains, so that a quarter of the bytes travel.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -128,7 +129,7 @@ class ClipLoader:
         self._dataset.close()
 
     def _to_device(self, plan: ClipPlan, wanted: NDArray[np.int64], raw: RawBatch) -> Batch:
-        """Crop, flip and normalise on the device; add labels and global video features."""
+        """Normalise on the device; add labels and global video features."""
         index, device = self.index, self.device
         for failed in raw.failed:
             position = wanted[failed.place]
@@ -136,18 +137,11 @@ class ClipLoader:
             logger.warning("clip left out: %s: %s", clip_name, failed.reason)
         positions = wanted[raw.places]
         rows = plan.rows[positions]
-        clips = normalise_clips(
-            raw.frames.to(device, non_blocking=True),
-            crop_tops=torch.from_numpy(plan.tops[positions]),
-            crop_lefts=torch.from_numpy(plan.lefts[positions]),
-            flips=torch.from_numpy(plan.flips[positions]),
-            crop_size=self.clip.crop_size,
-        )
         gvf = None
         if index.gvf is not None:
             gvf = torch.from_numpy(index.gvf[index.video_indices[rows]]).to(device)
         return Batch(
-            clips=clips.contiguous(memory_format=torch.channels_last_3d),
+            clips=normalise_clips(raw.frames.to(device, non_blocking=True)),
             gvf=gvf,
             action_labels=torch.from_numpy(index.label_indices[rows].astype(np.int64)).to(device),
             region_labels=torch.from_numpy(index.regions[rows].astype(np.int64)).to(device),
@@ -166,8 +160,10 @@ class _Requests(Sampler[list[Request]]):
     def __iter__(self) -> Iterator[list[Request]]:
         assert self.plan is not None
         for wanted in self.positions:
-            rows, ratios = self.plan.rows[wanted], self.plan.ratios[wanted]
-            yield list(zip(rows.tolist(), ratios.tolist(), strict=True))
+            plan = self.plan
+            columns = (plan.rows, plan.ratios, plan.tops, plan.lefts, plan.flips)
+            values = (column[wanted].tolist() for column in columns)
+            yield list(itertools.starmap(Request, zip(*values, strict=True)))
 
     def __len__(self) -> int:
         return len(self.positions)

@@ -84,6 +84,11 @@ def video_cache(cache_dir: str | None) -> Path:
     return Path(base).expanduser() / "tsp" / "videos"
 
 
+def proxy_cache(cache_dir: str | None) -> Path:
+    """Local folder of the copies of remote proxies, beside that of the videos."""
+    return video_cache(cache_dir).parent / "proxies"
+
+
 def _fetch(uri: str, content_hash: str | None, folder: Path, ending: str) -> Path:
     """Download an object beside the cache and move it in under its hash."""
     aside = folder / f"incoming-{uuid.uuid4().hex}{ending}"

@@ -45,6 +45,16 @@ class FrameResizer:
         self._normalise = normalise
         self._source = (0, 0)
 
+    @property
+    def window(self) -> tuple[int, int, int, int]:
+        """Top, left, height and width of the part of the resized frames that is computed."""
+        return self._window or (0, 0, *self._target)
+
+    @window.setter
+    def window(self, window: tuple[int, int, int, int]) -> None:
+        if window != self.window:
+            self._window, self._source = window, (0, 0)
+
     def __call__(self, frame: VideoFrame, out: NDArray[np.float32]) -> None:
         """Write the frame to `out`, float32 [h, w, 3], contiguous."""
         picture = self._convert(frame)
@@ -121,12 +131,16 @@ def decode_needed(
         av.FFmpegError: Decoding fails.
     """
     context = stream.codec_context
-    can_leave_out = context.name == "h264" and not finder.counts
+    can_leave_out = is_needed is not None and context.name == "h264" and not finder.counts
+    skipped: bool | None = None
     for packet in container.demux(stream):
         if is_needed is not None and can_leave_out and packet.pts is not None:
             index = finder.find(packet.pts)
             if index is not None:  # else it may be the second field of the frame before
-                context.skip_frame = "DEFAULT" if is_needed(index) else "NONREF"
+                skips = not is_needed(index)
+                if skips != skipped:  # telling the decoder takes as long as decoding a small frame
+                    context.skip_frame = "NONREF" if skips else "DEFAULT"
+                    skipped = skips
         yield from packet.decode()
 
 

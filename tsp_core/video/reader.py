@@ -8,7 +8,6 @@ from pathlib import Path
 
 import av
 import numpy as np
-import torch
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
@@ -51,9 +50,8 @@ class ClipReader:
         self._path = path
         self._timeline = timeline
         self._keyframes = np.union1d(np.asarray(keyframes, dtype=np.int64), [0])
-        self._size = (clip.resize_height, clip.resize_width)
+        self._whole = (0, 0, clip.resize_height, clip.resize_width)
         self._resizer = FrameResizer(clip, rotation_degrees)
-        self._resized = np.empty((*self._size, 3), dtype=np.float32)
         self._threads = threads
         self._stack = ExitStack()
         self._open()
@@ -68,24 +66,31 @@ class ClipReader:
         """Close the file."""
         self._stack.close()
 
-    def read(self, frame_indices: NDArray[np.int64]) -> torch.Tensor:
+    def read(
+        self,
+        frame_indices: NDArray[np.int64],
+        window: tuple[int, int, int, int] | None = None,
+    ) -> NDArray[np.uint8]:
         """Read the frames of one clip.
 
         Args:
             frame_indices: int64 [L], ascending, repetitions allowed.
+            window: Top, left, height and width of the part of the resized frames that is wanted;
+                the rest is not computed. All of it by default.
 
         Returns:
-            uint8 [L, resize_height, resize_width, 3].
+            uint8 [L, height, width, 3].
 
         Raises:
             VideoError: A frame cannot be decoded from any keyframe before it.
         """
         wanted, places = np.unique(frame_indices, return_inverse=True)
         self._wanted, self._last = frozenset(wanted.tolist()), int(wanted[-1])
-        pictures = np.empty((len(wanted), *self._size, 3), dtype=np.uint8)
+        self._resizer.window = window or self._whole
+        pictures = np.empty((len(wanted), *self._resizer.window[2:], 3), dtype=np.uint8)
         for _ in self._starting_points(int(wanted[0])):
             if self._collect(wanted, pictures):
-                return torch.from_numpy(pictures[places])
+                return pictures if len(wanted) == len(places) else pictures[places]
         raise VideoError(
             "corrupted",
             f"{self._path.name!r}: frames {wanted[0]} to {wanted[-1]} cannot be decoded from any "
@@ -129,6 +134,7 @@ class ClipReader:
     def _collect(self, wanted: NDArray[np.int64], pictures: NDArray[np.uint8]) -> bool:
         """Decode forward, filling in the wanted pictures; tell whether all of them came."""
         missing = {int(index): place for place, index in enumerate(wanted)}
+        resized = np.empty(pictures.shape[1:], dtype=np.float32)
         end = int(wanted[-1]) + MAX_REORDER_FRAMES
         try:
             for frame in self._frames:
@@ -138,8 +144,8 @@ class ClipReader:
                     self._is_placed = frame.key_frame and index in self._keyframes
                 place = missing.pop(index, None) if self._is_usable(frame) else None
                 if place is not None:
-                    self._resizer(frame, out=self._resized)
-                    pictures[place] = rounded(self._resized)
+                    self._resizer(frame, out=resized)
+                    pictures[place] = rounded(resized)
                 if not missing:
                     return True
                 if index > end:
