@@ -21,7 +21,7 @@ from flows.parameters import (
     RuntimeChanges,
     StudyChanges,
 )
-from tasks.artifacts import artifact_key, show_study
+from tasks.artifacts import show_study
 from tasks.study import compare_runs
 from tsp_core.artifacts import ArtifactRef
 from tsp_core.config import STAGE_NAMES, StageName
@@ -96,13 +96,14 @@ def study(
         _logger.info("study: run %d of %d: %s", number, len(runs), run.label)
         published.append(run_one(run))
     comparison = compare_runs(settings, runs, published, initial=started)
-    show_study(comparison, key_prefix=artifact_key(settings.name))
+    show_study(comparison, key_prefix=settings.key)
     return comparison
 
 
 def run_one(run: StudyRun, *, through: StageName = "evaluate") -> dict[str, ArtifactRef]:
     """Run the stages of one run; returns the artifacts by stage."""
-    chain = Chain(run.config, through=through)
-    for stage in STAGE_NAMES:
+    stages = STAGE_NAMES[: STAGE_NAMES.index(through) + 1]
+    chain = Chain(run.config, stages=stages)
+    for stage in stages:
         chain.run(stage)
     return {stage: report.artifact for stage, report in chain.finish().items()}

@@ -55,7 +55,7 @@ def show_report(reports: Mapping[str, StageReport], *, key_prefix: str) -> None:
         create_markdown_artifact(text, key=f"{key_prefix}-report", description="Report")
 
 
-@_best_effort
+@best_effort
 def show_study(comparison: ArtifactRef, *, key_prefix: str) -> None:
     """Show the comparison of a study with its pictures, and a link to its page."""
     text = _with_pictures(_text_file(comparison, "report.md"), comparison)
