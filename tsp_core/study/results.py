@@ -191,4 +191,4 @@ def _training(artifact: ArtifactRef) -> dict[str, Any]:
 
 def _num_steps(artifact: ArtifactRef) -> int:
     table = read_table(artifact.file("metrics.parquet"), "metrics", columns=["iteration"])
-    return int(max(table["iteration"].to_pylist()))
+    return int(table["iteration"].to_numpy().max())
