@@ -1,8 +1,6 @@
 """Where the time of an export goes: CPU milliseconds per clip of each step, on one core.
 
-With --pictures it also draws where the samples of a profiler fall, for the two hot paths: all clips
-of a video in one pass (export), and clips at random places (training).
-`python -m benchmarks.breakdown [--quick] [--pictures FOLDER]`
+`python -m benchmarks.breakdown [--quick]`
 """
 
 from __future__ import annotations
@@ -18,7 +16,6 @@ import torch
 
 from benchmarks import measure
 from benchmarks.measure import Row
-from benchmarks.profiler import draw, sampled
 from benchmarks.videos import h264_video
 from tsp_core.config import ClipConfig, Precision
 from tsp_core.features.rows import FeatureRows, table_from_features
@@ -28,9 +25,7 @@ from tsp_core.video.clips import iter_clip_batches
 from tsp_core.video.decode import opened_video
 from tsp_core.video.frames import FrameFinder, decode_needed
 from tsp_core.video.probe import VideoProbe, probe
-from tsp_core.video.reader import ClipReader
-from tsp_core.video.sampling import ClipGrid, clip_frames, clip_grid
-from tsp_core.video.transforms import mirrored, normalise_clips
+from tsp_core.video.sampling import ClipGrid, clip_grid
 
 _CLIP = ClipConfig()
 _BATCH_SIZE = 16
@@ -125,35 +120,6 @@ def one_pass(path: Path, found: VideoProbe, grid: ClipGrid) -> int:
     return sum(len(batch.clips) for batch in batches)
 
 
-def random_clips(path: Path, found: VideoProbe, count: int) -> int:
-    """Read clips at random places and make them ready for the network; the number of clips."""
-    random = np.random.default_rng(0)
-    latest = found.timeline.duration_seconds - _CLIP.length / _CLIP.frame_rate
-    window = (8, 8, _CLIP.crop_size, _CLIP.crop_size)
-    rotation = found.row["rotation_degrees"]
-    with ClipReader(path, found.timeline, found.keyframes, rotation, _CLIP) as reader:
-        for start in random.uniform(0, latest, count):
-            frames = reader.read(clip_frames(found.timeline, _CLIP, float(start)), window)
-            normalise_clips(torch.from_numpy(mirrored(frames))[None])
-    return count
-
-
-def draw_pictures(folder: Path) -> None:
-    """Draw where the time of the two hot paths goes."""
-    path = h264_video(120)
-    found = probe(path)
-    grid = clip_grid(found.timeline, _CLIP, 16)
-    paths = {
-        "export": lambda: [one_pass(path, found, grid) for _ in range(8)],
-        "training": lambda: random_clips(path, found, 300),
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, work in paths.items():
-        draw(sampled(work), folder / f"{name}_data_path.svg", title=f"{name} data path")
-
-
 if __name__ == "__main__":
-    _options = measure.arguments(__doc__, pictures={"type": Path, "default": None})
+    _options = measure.arguments(__doc__)
     measure.report(run(_options.quick), _options.json)
-    if _options.pictures is not None:
-        draw_pictures(_options.pictures)

@@ -26,6 +26,7 @@ SCRIPTS = (
     "export_data",
     "model_cpu",
     "breakdown",
+    "memory",
     "orchestration",
     "gpu",
 )

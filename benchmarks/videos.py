@@ -37,6 +37,24 @@ def h264_video(seconds: int, *, width: int = 320, height: int = 240, fps: int = 
     return path
 
 
+def repeated(source: Path, times: int, target: Path) -> Path:
+    """Write a video that shows another so many times in a row, without encoding it again."""
+    with av.open(str(source)) as read, av.open(str(target), "w") as written:
+        stream = read.streams.video[0]
+        copy = written.add_stream_from_template(stream)
+        assert stream.duration is not None
+        for number in range(times):
+            read.seek(0, stream=stream)
+            for packet in read.demux(stream):
+                if packet.dts is None:  # the empty packet at the end
+                    continue
+                packet.pts += number * stream.duration
+                packet.dts += number * stream.duration
+                packet.stream = copy
+                written.mux(packet)
+    return target
+
+
 def _scene(width: int, height: int) -> np.ndarray:
     random = np.random.default_rng(0)
     coarse = random.integers(0, 255, (height // 8, width // 4, 3), dtype=np.uint8)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime
 import re
 import uuid
-from collections.abc import Sequence
 
 from prefect.automations import (
     AutomationCore,
@@ -76,7 +75,7 @@ def changed_event(dataset: str | None) -> dict[str, object]:
 
 
 def apply(notification_block: str | None, *, heartbeat_seconds: int | None = None) -> list[str]:
-    """Make the project's automations on the server, or bring them up to date; harmless to repeat.
+    """Make the automations on the server, or bring them up to date; repeating is harmless.
 
     Args:
         notification_block: `TYPE/NAME` of a notification block (`slack-webhook/ops`) that is told
@@ -183,7 +182,7 @@ def _block_id(client: SyncPrefectClient, block: str) -> uuid.UUID:
 
 def _put(client: SyncPrefectClient, automation: AutomationCore) -> None:
     """Make an automation, or change the one of its name; of several one is left."""
-    present: Sequence[AutomationCore] = client.read_automations_by_name(automation.name)
+    present = client.read_automations_by_name(automation.name)
     if not present:
         client.create_automation(automation)
         return

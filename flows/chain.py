@@ -20,7 +20,7 @@ from tsp_core import pipeline
 from tsp_core.artifacts import ArtifactRef
 from tsp_core.config import STAGE_NAMES, Config, StageName
 from tsp_core.errors import TspError
-from tsp_core.runs import update_record
+from tsp_core.runs import seconds_of, update_record
 from tsp_core.stages.base import StageReport
 
 
@@ -42,13 +42,13 @@ class Chain:
     ) -> None:
         forward_logs()
         tag_run(config.key)
-        where_to_watch(f"{config.key}-overview")
         self._config = config
         self._wanted = stages
         self._artifacts = dict(published or {})
         self._reports: dict[str, StageReport] = {}
         self._overview = RunOverview(config, stages)
-        self._curves = LiveCurves(f"{config.key}-pretrain-curves")
+        where_to_watch(self._overview.address)
+        self._curves = LiveCurves(f"{config.key}-pretrain-curves", on_shown=self._overview.link)
 
     def run(self, stage: StageName) -> None:
         """Run a stage, unless the configuration does not use it or it is not wanted."""
@@ -66,17 +66,19 @@ class Chain:
         self._reports[stage] = report
         self._artifacts[stage] = report.artifact
         update_record(self._config, {stage: report.artifact})
+        show_stage(report, key_prefix=self._config.key, on_shown=self._overview.link)
         self._overview.end(report, summary_line(report.summary))
-        show_stage(report, key_prefix=self._config.key)
 
     def finish(self) -> dict[str, StageReport]:
         """Record what is current, and return the reports of the stages that were run."""
-        update_record(self._config, self._artifacts)
+        seconds = seconds_of(self._reports.values())
+        update_record(self._config, self._artifacts, seconds=seconds)
         return dict(self._reports)
 
     def show_report(self) -> None:
         """Show the run's report in the UI, with its pictures and links."""
-        show_report(self._reports, key_prefix=self._config.key)
+        show_report(self._reports, key_prefix=self._config.key, on_shown=self._overview.link)
+        self._overview.close()
 
 
 def dated_name() -> str:

@@ -8,8 +8,10 @@ weights, store, usage); 1 failed for another reason. Errors are one message on s
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -60,11 +62,18 @@ def report_error(error: Exception) -> int:
         traceback.print_exception(error)
     elif isinstance(error, TspError):
         print(f"tsp: {error}", file=sys.stderr)
+    elif _is_full(error):
+        where = f"temporary files go to {tempfile.gettempdir()} (set TMPDIR to change that)"
+        print(f"tsp: {error}; free some space: {where}", file=sys.stderr)
     else:
         name = type(error).__name__
         print(f"tsp: {name}: {error} (tsp --debug shows where it arose)", file=sys.stderr)
     is_callers = isinstance(error, PermanentError) and not isinstance(error, TrainingError)
-    return 2 if is_callers else 1
+    return 2 if is_callers or _is_full(error) else 1
+
+
+def _is_full(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 @app.command()

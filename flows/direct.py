@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from tasks.workers import num_workers
 from tsp_core import pipeline
 from tsp_core.config import Config
-from tsp_core.runs import update_record
+from tsp_core.runs import seconds_of, update_record
 from tsp_core.stages.base import (
     Inputs,
     Progress,
@@ -45,5 +45,5 @@ def run_directly(config: Config, stage: str, progress: ProgressCallback) -> Stag
 
     artifacts = pipeline.published(config, upto=stage)
     report = pipeline.run_stage(config, stage, artifacts, map_shards=map_shards, progress=progress)
-    update_record(config, {**artifacts, stage: report.artifact})
+    update_record(config, {**artifacts, stage: report.artifact}, seconds=seconds_of([report]))
     return report

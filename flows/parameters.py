@@ -36,7 +36,9 @@ def _without_defaults(schema: dict[str, Any]) -> None:
 
 
 class _Changes(Section):
-    model_config = ConfigDict(json_schema_extra=_without_defaults)
+    """Its title is what the form's button says: "changes", beside "None"."""
+
+    model_config = ConfigDict(json_schema_extra=_without_defaults, title="changes")
 
 
 class ClipChanges(_Changes, ClipConfig):

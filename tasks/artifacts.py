@@ -10,6 +10,7 @@ import base64
 import re
 from collections.abc import Mapping
 from urllib.parse import quote
+from uuid import UUID
 
 from prefect.artifacts import (
     create_link_artifact,
@@ -17,7 +18,7 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
-from tasks.live import best_effort
+from tasks.live import OnShown, artifact_address, best_effort
 from tasks.tables import tables_of
 from tsp_core import artifacts, storage
 from tsp_core.artifacts import ArtifactRef
@@ -28,46 +29,69 @@ _PICTURE = re.compile(r"!\[([^\]]*)\]\(([^():]+\.(?:png|svg|jpg))\)")
 
 
 @best_effort
-def show_stage(report: StageReport, *, key_prefix: str) -> None:
+def show_stage(report: StageReport, *, key_prefix: str, on_shown: OnShown) -> None:
     """Show a stage's tables; its figures are in the overview (`tasks.overview`)."""
     for table in tables_of(report.stage, report.artifact):
         key = f"{key_prefix}-{report.stage}-{table.name}"
-        create_table_artifact(table.rows, key=key, description=table.description)
+        made = create_table_artifact(table.rows, key=key, description=table.description)
+        on_shown(table.name, _address(made))
 
 
 @best_effort
-def show_report(reports: Mapping[str, StageReport], *, key_prefix: str) -> None:
+def show_report(reports: Mapping[str, StageReport], *, key_prefix: str, on_shown: OnShown) -> None:
     """Show the report with its pictures, and links to the report and the features."""
-    parts: list[str] = []
+    text = _report(reports)
+    if text:
+        text = f"{text}\n\n{_timings(reports)}"
+        made = create_markdown_artifact(text, key=f"{key_prefix}-report", description="Report")
+        on_shown("report", _address(made))
+    places = {"report": ("evaluate", "report.html"), "features": ("export", "")}
+    for what, (stage, name) in places.items():
+        if stage in reports:
+            uri = reports[stage].artifact.uri
+            link = _link(
+                storage.join(uri, name) if name else uri, f"{key_prefix}-{what}-link", what
+            )
+            on_shown(f"where the {what} {'are' if what == 'features' else 'is'}", link)
+
+
+def _report(reports: Mapping[str, StageReport]) -> str:
     if "evaluate" in reports:
         evaluated = reports["evaluate"].artifact
-        parts.append(_with_pictures(_text_file(evaluated, "report.md"), evaluated))
-        _link(evaluated.file("report.html"), f"{key_prefix}-report-link", "The report as one page")
-    elif "pretrain" in reports:
+        return _with_pictures(_text_file(evaluated, "report.md"), evaluated)
+    if "pretrain" in reports:
         picture = _picture(reports["pretrain"].artifact, "curves.png")
-        parts.append(f"## Training\n\n![Loss and accuracy by epoch]({picture})" if picture else "")
-    if "export" in reports:
-        _link(
-            reports["export"].artifact.uri, f"{key_prefix}-features-link", "The exported features"
-        )
-    text = "\n\n".join(part for part in parts if part)
-    if text:
-        create_markdown_artifact(text, key=f"{key_prefix}-report", description="Report")
+        return f"## Training\n\n![Loss and accuracy by epoch]({picture})" if picture else ""
+    return ""
 
 
 @best_effort
 def show_study(comparison: ArtifactRef, *, key_prefix: str) -> None:
-    """Show the comparison of a study with its pictures, and a link to its page."""
+    """Show the comparison of a study with its charts, and a link to its page."""
     text = _with_pictures(_text_file(comparison, "report.md"), comparison)
     create_markdown_artifact(text, key=f"{key_prefix}-study", description="Study")
-    _link(comparison.file("report.html"), f"{key_prefix}-study-link", "The study as one page")
+    _link(comparison.file("report.html"), f"{key_prefix}-study-link", "study")
 
 
-def _link(uri: str, key: str, description: str) -> None:
+def _timings(reports: Mapping[str, StageReport]) -> str:
+    rows = "\n".join(
+        f"| {name} | {'up to date' if report.seconds is None else f'{report.seconds:,.1f} s'} |"
+        for name, report in reports.items()
+    )
+    return f"## Timings of this run\n\n| Stage | Time |\n|---|---:|\n{rows}"
+
+
+def _link(uri: str, key: str, what: str) -> str:
     target = uri
     if storage.is_local(uri):
         target = f"file://{quote(str(storage.local_path(uri)))}"
-    create_link_artifact(target, link_text=storage.redact(uri), key=key, description=description)
+    text = storage.redact(uri)
+    return _address(create_link_artifact(target, link_text=text, key=key, description=what))
+
+
+def _address(made: object) -> str:
+    assert isinstance(made, UUID), "the flows are synchronous"
+    return artifact_address(made)
 
 
 def _text_file(artifact: ArtifactRef, name: str) -> str:

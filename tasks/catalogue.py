@@ -15,6 +15,7 @@ from prefect.client.orchestration import get_client
 from tasks.flow_runs import PastRun, past_runs, run_url
 from tasks.live import best_effort
 from tasks.policy import JITTER, RETRY_DELAYS_SECONDS, retry_on_transient
+from tsp_core import storage
 from tsp_core.catalogue import Dataset, Outlook, look_at, read_catalogue, select
 from tsp_core.config import StageName
 from tsp_core.errors import PermanentError
@@ -139,12 +140,10 @@ def counted(entries: Sequence[Entry]) -> str:
 
 def _row(entry: Entry) -> dict[str, str]:
     run = entry.run
-    last = "" if run is None else f"{run.name} ({run.state})"
     return {
         "dataset": entry.finding.dataset.name,
         "state": entry.state,
+        "last run": "" if run is None else f"[{run.name}]({run_url(run.id)}) {run.state}",
         "what is new": entry.text,
-        "last run": last,
-        "link": "" if run is None else run_url(run.id),
-        "configuration": entry.finding.dataset.uri,
+        "configuration": storage.redact(entry.finding.dataset.uri),
     }

@@ -6,7 +6,7 @@ import base64
 import threading
 import time
 
-from tasks.live import LiveArtifact, best_effort
+from tasks.live import LiveArtifact, OnShown, best_effort
 from tsp_core.stages.base import Progress
 from tsp_core.training.job import CurvePoint
 
@@ -21,10 +21,12 @@ class LiveCurves:
 
     Args:
         key: Key of the artifact.
+        on_shown: Told its address when there is a picture.
     """
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, on_shown: OnShown) -> None:
         self._artifact = LiveArtifact(key, type="markdown")
+        self._on_shown = on_shown
         self._epochs: list[CurvePoint] = []
         self._steps: list[CurvePoint] = []
         self._drawn_at = time.monotonic()
@@ -57,6 +59,8 @@ class LiveCurves:
             f"{message}\n\nThin: single steps. Dashed: training epochs. Full: validation.\n"
         )
         self._artifact.show(text, message)
+        if self._artifact.address is not None:
+            self._on_shown("loss curves", self._artifact.address)
 
 
 def _thinned(points: list[CurvePoint]) -> list[CurvePoint]:

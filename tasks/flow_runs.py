@@ -66,21 +66,25 @@ def tag_run(dataset_key: str) -> None:
         )
 
 
-def where_to_watch(overview_key: str) -> None:
-    """Log where the present flow run can be seen in a browser."""
+def where_to_watch(overview: str | None) -> None:
+    """Log where the present flow run can be seen in a browser.
+
+    Args:
+        overview: Address of its overview, relative to that of the UI.
+    """
     if determine_server_type() is ServerType.EPHEMERAL:
         _logger.info(
             "to watch in a browser: run `prefect server start` beside this (it shows this run, "
             "too), and set PREFECT_API_URL=http://127.0.0.1:4200/api for the next"
         )
         return
-    base = get_current_settings().ui_url or ""
-    _logger.info(
-        "watch: %s (overview: %s/artifacts/key/%s)",
-        run_url(UUID(str(runtime.flow_run.id))),
-        base.rstrip("/"),
-        overview_key,
-    )
+    _logger.info("this run: %s", run_url(UUID(str(runtime.flow_run.id))))
+    if overview is not None:
+        _logger.info("its overview: %s", _absolute(overview))
+
+
+def _absolute(address: str) -> str:
+    return f"{(get_current_settings().ui_url or '').rstrip('/')}{address}"
 
 
 def run_url(flow_run_id: UUID) -> str:

@@ -21,6 +21,8 @@ from prefect.exceptions import PrefectException
 from tsp_core.errors import TspError
 
 P = ParamSpec("P")
+OnShown = Callable[[str, str], None]
+"""Told what is shown, and its address in the UI."""
 _logger = logging.getLogger(__name__)
 
 
@@ -35,6 +37,11 @@ def best_effort(function: Callable[P, None]) -> Callable[P, None]:
             _logger.warning("%s: this is not shown in the UI: %s", function.__name__, error)
 
     return guarded
+
+
+def artifact_address(artifact_id: UUID) -> str:
+    """Address of an artifact, relative to that of the UI."""
+    return f"/artifacts/artifact/{artifact_id}"
 
 
 class LiveArtifact:
@@ -53,6 +60,11 @@ class LiveArtifact:
         self._type = type
         self._id: UUID | None = None
         self._lock = threading.Lock()
+
+    @property
+    def address(self) -> str | None:
+        """Its address, relative to that of the UI; None as long as it is not made."""
+        return None if self._id is None else artifact_address(self._id)
 
     @best_effort
     def show(self, data: str | float, description: str) -> None:

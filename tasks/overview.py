@@ -10,7 +10,7 @@ import threading
 import time
 from dataclasses import replace
 
-from tasks.live import LiveArtifact
+from tasks.live import LiveArtifact, best_effort
 from tasks.overview_text import Overview, StageLine, headline, page
 from tasks.pace import Pace
 from tasks.usage import Meter, Usage, gpus_of, published_bytes
@@ -53,6 +53,11 @@ class RunOverview:
         self._lock = threading.Lock()
         self._send()
 
+    @property
+    def address(self) -> str | None:
+        """Its address in the UI, relative to that of the UI; None when it could not be made."""
+        return self._artifact.address
+
     def begin(self, stage: str) -> None:
         """A stage begins."""
         self._meter, self._pace = Meter(), Pace()
@@ -72,6 +77,7 @@ class RunOverview:
         if is_due:
             self._send()
 
+    @best_effort
     def end(self, report: StageReport, text: str) -> None:
         """A stage has ended well; `text` has its figures."""
         size = 0 if report.reused else published_bytes(report.artifact)
@@ -87,6 +93,15 @@ class RunOverview:
         known = {video.video for video in self._overview.left_out}
         new = tuple(video for video in found if video.video not in known)
         self._overview = replace(self._overview, left_out=self._overview.left_out + new)
+        self._send()
+
+    def link(self, text: str, address: str) -> None:
+        """Link to something else that shows this run."""
+        links = {**self._overview.links, text: address}
+        self._overview = replace(self._overview, links=links)
+
+    def close(self) -> None:
+        """The run is at its end."""
         self._send()
 
     def fail(self, stage: str, error: BaseException) -> None:

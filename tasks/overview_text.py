@@ -14,6 +14,8 @@ from tsp_core.status import QuarantinedVideo
 
 MAX_LEFT_OUT = 20
 """Videos in quarantine that are listed; the table of the stage has all."""
+MAX_TEXT, MAX_ERROR = 90, 400
+"""Letters of a cell: the UI cuts wide tables off."""
 
 _SIGNS = {
     "waiting": "·",
@@ -59,61 +61,73 @@ class Overview:
         lines: One per stage, in order.
         left_out: Videos in quarantine so far.
         total: What the run has cost so far.
+        links: Addresses of what else there is to see, by what it is.
     """
 
     config: Config
     lines: tuple[StageLine, ...]
     left_out: tuple[QuarantinedVideo, ...] = ()
     total: Usage = field(default_factory=Usage)
+    links: dict[str, str] = field(default_factory=dict)
 
 
 def headline(overview: Overview) -> str:
     """The state of the run in one line, what matters most first."""
-    lines = overview.lines
-    for number, line in enumerate(lines, start=1):
-        if line.state == "failed":
-            return f"{line.stage} failed: {_one_line(line.text)}"
-        if line.state == "running":
-            percent = "" if line.percent is None else f" {line.percent:.0f} %"
-            more = f": {_one_line(line.text)}" if line.text else ""
-            return f"{line.stage}{percent} (stage {number} of {len(lines)}){more}"
-    made = [line.stage for line in lines if line.state == "made"]
-    if any(line.state == "waiting" for line in lines):
+    line = _current(overview)
+    if line is not None:
+        return f"{_title(overview)}: {_one_line(line.text)}" if line.text else _title(overview)
+    if any(line.state == "waiting" for line in overview.lines):
         return "beginning"
+    made = [line.stage for line in overview.lines if line.state == "made"]
     news = f"made {', '.join(made)}" if made else "nothing new, all reused"
-    return f"done in {duration(overview.total.seconds)}: {news}"
+    return f"{_title(overview)}: {news}"
+
+
+def _title(overview: Overview) -> str:
+    line = _current(overview)
+    if line is None:
+        return f"done in {duration(overview.total.seconds)}"
+    if line.state == "failed":
+        return f"{line.stage} failed"
+    percent = "" if line.percent is None else f" {line.percent:.0f} %"
+    number = overview.lines.index(line) + 1
+    return f"{line.stage}{percent} (stage {number} of {len(overview.lines)})"
+
+
+def _current(overview: Overview) -> StageLine | None:
+    """The stage that runs, or has failed."""
+    found = (line for line in overview.lines if line.state in ("running", "failed"))
+    return next(found, None)
 
 
 def page(overview: Overview) -> str:
     """The whole page."""
     parts = [
-        f"# {overview.config.name}: {headline(overview)}",
+        f"# {overview.config.name}: {_title(overview)}",
         "\n".join(_stages(overview)),
         "\n".join(_left_out(overview)),
         "\n".join(_cost(overview)),
-        "\n".join(_links(overview)),
+        "\n".join(_places(overview)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _stages(overview: Overview) -> Iterator[str]:
-    yield "| Stage | State | | Time | CPU | Published |"
-    yield "|---|---|---|---|---|---|"
+    yield "| Stage | State | Time | |"
+    yield "|---|---|---|---|"
     for line in overview.lines:
-        usage = line.usage
-        yield (
-            f"| {line.stage} | {_SIGNS[line.state]} | {_cell(line)} "
-            f"| {duration(usage.seconds) if usage.seconds else ''} "
-            f"| {duration(usage.cpu_seconds) if usage.cpu_seconds else ''} "
-            f"| {_size(usage.num_bytes) if usage.num_bytes else ''} |"
-        )
+        time = duration(line.usage.seconds) if line.usage.seconds else ""
+        yield f"| {line.stage} | {_SIGNS[line.state]} | {time} | {_cell(line)} |"
+    links = " · ".join(f"[{text}]({address})" for text, address in overview.links.items())
+    if links:
+        yield f"\n{links}"
 
 
 def _cell(line: StageLine) -> str:
-    text = _one_line(line.text).replace("|", "/")
+    text = _escaped(line.text, MAX_ERROR if line.state == "failed" else MAX_TEXT)
     if line.state == "running" and line.percent is not None:
         filled = round(line.percent / 100 * _BAR_WIDTH)
-        return f"`{'█' * filled}{'░' * (_BAR_WIDTH - filled)}` {line.percent:.0f} %, {text}"
+        return f"`{'█' * filled}{'░' * (_BAR_WIDTH - filled)}` {text}"
     return text
 
 
@@ -124,7 +138,7 @@ def _left_out(overview: Overview) -> Iterator[str]:
     yield f"## {len(videos)} video{'s' if len(videos) > 1 else ''} in quarantine\n"
     yield "| Video | Stage | Why |\n|---|---|---|"
     for video in videos[:MAX_LEFT_OUT]:
-        why = f"{video.code}: {_one_line(video.reason)}".replace("|", "/")
+        why = _escaped(f"{video.code}: {video.reason}", MAX_ERROR)
         yield f"| {video.video} | {video.stage} | {why} |"
     if len(videos) > MAX_LEFT_OUT:
         yield f"| and {len(videos) - MAX_LEFT_OUT} more | | |"
@@ -133,6 +147,13 @@ def _left_out(overview: Overview) -> Iterator[str]:
 def _cost(overview: Overview) -> Iterator[str]:
     yield "## Cost\n"
     yield cost_line(overview.total, overview.config.runtime.price_per_hour)
+    paid = [line for line in overview.lines if line.state in ("made", "failed")]
+    if paid:
+        yield "\n| Stage | Time | CPU | GPU | Published |\n|---|---|---|---|---|"
+    for line in paid:
+        times = (line.usage.seconds, line.usage.cpu_seconds, line.usage.gpu_seconds)
+        cells = [duration(seconds) if seconds else "" for seconds in times]
+        yield f"| {line.stage} | {' | '.join(cells)} | {_size(line.usage.num_bytes)} |"
 
 
 def cost_line(usage: Usage, price_per_hour: float | None) -> str:
@@ -149,26 +170,12 @@ def cost_line(usage: Usage, price_per_hour: float | None) -> str:
     return ", ".join(parts)
 
 
-def _links(overview: Overview) -> Iterator[str]:
-    key = overview.config.key
-    made = {line.stage: line for line in overview.lines if line.uri}
-    links = {
-        "ingest": [("videos", "ingest-videos")],
-        "annotate": [("classes", "annotate-classes")],
-        "pretrain": [("epochs", "pretrain-epochs")],
-        "export": [("features", "features-link")],
-        "evaluate": [("report", "report"), ("report as a file", "report-link")],
-    }
-    found = [link for stage in made for link in links.get(stage, [])]
-    if any(line.stage == "pretrain" and line.state == "running" for line in overview.lines):
-        found.append(("loss curves", "pretrain-curves"))
-    if found:
-        yield "## More\n"
-        yield " · ".join(f"[{text}](/artifacts/key/{key}-{name})" for text, name in found)
+def _places(overview: Overview) -> Iterator[str]:
+    yield f"## Where everything is\n\nBelow `{storage.redact(overview.config.root_uri)}`:\n"
+    made = [line for line in overview.lines if line.uri]
     if made:
-        yield "\n| Stage | Where its artifact is |\n|---|---|"
-        yield from (f"| {stage} | `{line.uri}` |" for stage, line in made.items())
-    yield f"\nEverything is below `{storage.redact(overview.config.root_uri)}`."
+        yield "| Stage | Artifact |\n|---|---|"
+        yield from (f"| {line.stage} | `{line.uri}` |" for line in made)
 
 
 def _size(num_bytes: float) -> str:
@@ -177,6 +184,12 @@ def _size(num_bytes: float) -> str:
             return f"{num_bytes:.3g} {unit}"
         num_bytes /= 1000
     return f"{num_bytes:.3g} TB"
+
+
+def _escaped(text: str, limit: int) -> str:
+    """Fit for a cell of a table."""
+    line = _one_line(text).replace("|", "/")
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
 def _one_line(text: str) -> str:

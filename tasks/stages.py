@@ -100,8 +100,9 @@ def run_stage(config: Config, stage: str, artifacts: Inputs, *, key_prefix: str)
             report = ProgressReporter(f"{key_prefix}-{stage}-progress")
             _run_shards(config, stage, inputs, plan, report)
         finished = tasks.finish(config, inputs, plan, artifact_key=f"{key_prefix}-{stage}-work")
-    _logger.info("%s: done in %.1f s", stage, time.monotonic() - began)
-    return finished
+    seconds = time.monotonic() - began
+    _logger.info("%s: done in %.1f s", stage, seconds)
+    return finished.model_copy(update={"seconds": seconds})
 
 
 def _run_shards(

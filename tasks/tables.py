@@ -119,10 +119,11 @@ def _counted(number: int, what: str, uri: str, which: str = "") -> str:
 
 
 def summary_line(summary: Mapping[str, Any]) -> str:
-    """The plain figures of a stage in one line."""
-    plain = {key: value for key, value in summary.items() if isinstance(value, str | int | float)}
-    texts = (
-        f"{key} {f'{value:.4g}' if isinstance(value, float) else value}"
-        for key, value in plain.items()
-    )
+    """The figures of a stage in one line: `clips 94, feature size 512`."""
+    plain = {
+        key.replace("_", " "): f"{value:.4g}" if isinstance(value, float) else str(value)
+        for key, value in summary.items()
+        if isinstance(value, str | int | float) and not isinstance(value, bool)
+    }
+    texts = (f"{name} {value}" for name, value in plain.items())
     return ", ".join(text for text in texts if len(text) <= 40)

@@ -50,12 +50,16 @@ class PrefectServer:
 
 @dataclass(frozen=True, kw_only=True)
 class S3Store:
-    """A running S3 store with one bucket, and the AWS variables for it."""
+    """A running S3 store with one bucket, and the AWS variables for it.
+
+    `reader_key` is the access key, with the same secret, of someone who may only read.
+    """
 
     endpoint_url: str
     bucket: str
     access_key: str
     secret_key: str
+    reader_key: str = "tsp-test-reader"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -136,7 +140,14 @@ def s3_store(folder: Path) -> Iterator[S3Store]:
 def _weed_options(folder: Path, store: S3Store) -> list[str]:
     keys = {"accessKey": store.access_key, "secretKey": store.secret_key}
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
-    identities = [{"name": "tsp", "credentials": [keys], "actions": actions}]
+    identities = [
+        {"name": "tsp", "credentials": [keys], "actions": actions},
+        {
+            "name": "reader",
+            "credentials": [{**keys, "accessKey": store.reader_key}],
+            "actions": ["Read", "List"],
+        },
+    ]
     config = folder / "s3.json"
     config.write_text(json.dumps({"identities": identities}))
     data = folder / "weed"

@@ -155,7 +155,7 @@ def test_videos_left_out_are_listed_once(tmp_path: Path) -> None:
         uri = str(tmp_path / f"{name}.parquet")
         schemas.write_table(uri, schemas.table_from_rows(rows, schema), schema)
     reasons = {name: {"code": "crashed", "reason": "the decoder"} for name in ("b", "c")}
-    manifest = {"quarantined": reasons}
+    manifest = {"manifest_version": 1, "quarantined": reasons}
     current = {
         "ingest": published(tmp_path, "ingest", {"quarantine.parquet": tmp_path / "v.parquet"}),
         "gvf": published(tmp_path, "gvf", {"gvf.parquet": tmp_path / "g.parquet"}),
@@ -175,3 +175,40 @@ def test_problems_are_counted(tmp_path: Path) -> None:
     schemas.write_table(str(tmp_path / "p.parquet"), table, schemas.PROBLEMS)
     ref = published(tmp_path, "annotate", {"problems.parquet": tmp_path / "p.parquet"})
     assert num_problems({"annotate": ref}) == 3
+
+
+def test_a_manifest_of_an_unknown_version_is_refused(tmp_path: Path) -> None:
+    manifest = json.dumps({"manifest_version": 2, "quarantined": {}}).encode()
+    ref = published(tmp_path, "export", {"manifest.json": manifest})
+    with pytest.raises(ArtifactError, match=r"manifest version 2 is unknown .* reads 1; see docs"):
+        quarantined({"export": ref})
+
+
+def test_an_artifact_that_is_gone_is_told_from_one_never_made(fakes: FakeStages, path: str) -> None:
+    run(load_config(path))
+    record = read_record(load_config(path))
+    storage.delete(record.stages["evaluate"].artifact.uri, recursive=True)
+    found = states(status(load_config(path)))
+    assert found["evaluate"] == ("stale", "its artifact is gone, deleted or pruned")
+
+
+def test_a_stage_whose_code_changed_is_stale(fakes: FakeStages, path: str) -> None:
+    run(load_config(path))
+    real = fakes["gvf"].plan
+
+    def plan(config, inputs):
+        planned = real(config, inputs)
+        recipe = planned.recipe.model_copy(update={"version": 2})
+        return planned.model_copy(update={"recipe": recipe, "existing": None})
+
+    fakes["gvf"].plan = plan  # type: ignore[method-assign]
+    found = states(status(load_config(path)))
+    assert found["gvf"] == ("stale", "the stage's code changed (version 1 → 2)")
+    assert found["pretrain"] == ("stale", "follows gvf")
+
+
+def test_training_always_is_done_and_says_so(fakes: FakeStages, path: str) -> None:
+    run(load_config(path))
+    found = states(status(load_config(path, assignments=["pretrain.retrain=always"])))
+    assert found["pretrain"] == ("done", "retrain 'always': the next run trains anew")
+    assert found["export"] == ("done", "")

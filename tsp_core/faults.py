@@ -38,7 +38,7 @@ _TRANSIENT_TEXT = re.compile(
     r"SlowDown|InternalError|Internal Server Error|ServiceUnavailable|Service Unavailable"
     r"|Bad Gateway|Gateway Time|RequestTimeout|Throttl|\b50[0234]\b|timed? ?out|Connect"
     r"|reset by peer|IncompleteRead|IncompleteBody|ContentLength|Payload|Broken pipe|Disconnected"
-    r"|ResponseParser|BadDigest|SHA256Mismatch",
+    r"|ResponseParser|BadDigest|SHA256Mismatch|FlexibleChecksum",
     re.IGNORECASE,
 )
 _logger = logging.getLogger(__name__)
@@ -108,8 +108,13 @@ def _classified(error: Exception, uri: str, action: str) -> TspError:
         return StorageError(f"{message}; free some space there and run again")
     if "NoCredentials" in type(error).__name__:
         return StorageError(f"{message}; set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, ...")
+    if str(error).endswith("Bad Request"):  # all that a HEAD request gets to know
+        return StorageError(
+            f"{message}; a session token that has expired is answered so: check the credentials"
+        )
     # The text may quote the name of the object, which may hold any word.
-    text = f"{type(error).__name__} {error}".replace(uri.split("://", 1)[-1], "")
+    text = f"{type(error).__name__} {error} {error.__cause__ or ''}"
+    text = text.replace(uri.split("://", 1)[-1], "")
     transient = number in _TRANSIENT_ERRNOS or _TRANSIENT_TEXT.search(text)
     if transient and number not in _PERMANENT_ERRNOS:
         return StorageUnavailableError(message)

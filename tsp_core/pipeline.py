@@ -7,6 +7,7 @@ notebook share.
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, cast
 
@@ -123,6 +124,7 @@ def run_stage(
     progress: ProgressCallback = no_progress,
 ) -> StageReport:
     """Run one stage in this process: plan, shards, finish; a published artifact is reused."""
+    began = time.monotonic()
     inputs = select_inputs(config, name, artifacts)
     module = stage_module(name)
     plan = module.plan(config, inputs)
@@ -134,7 +136,8 @@ def run_stage(
                 module.run_shard(config, inputs, shard)
         else:
             list(map_shards(config, inputs, plan.shards))
-        return module.finish(config, inputs, plan, progress=progress)
+        report = module.finish(config, inputs, plan, progress=progress)
+    return report.model_copy(update={"seconds": time.monotonic() - began})
 
 
 def run_all(

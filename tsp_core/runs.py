@@ -1,28 +1,33 @@
 """The record of a dataset's current artifacts: `ROOT/runs/NAME.json`.
 
-It says which artifact of each stage the last run used and what determined it. `tsp status` compares
-it with what the configuration asks for now, and whatever no record names may be pruned.
+It says which artifact of each stage the last run used, what determined it, and how long making it
+took. `tsp status` compares it with what the configuration asks for now, and whatever no record
+names may be pruned. Beside it lies `NAME.report.html`, the page of the current evaluation with
+these times: artifacts hold no clock, so that equal inputs give equal bytes.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from tsp_core import artifacts, storage
-from tsp_core.artifacts import ArtifactRef, Frozen, Recipe
+from tsp_core.artifacts import ArtifactRef, FileEntry, Frozen, Recipe
 from tsp_core.config import STAGE_NAMES, Config
 from tsp_core.errors import ArtifactError, ObjectNotFoundError
 from tsp_core.pipeline import is_needed
+from tsp_core.stages.base import StageReport
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2
+_READABLE_VERSIONS = (1, 2)  # version 1 has no `seconds`
 
 
 class StageRecord(Frozen):
-    """The current artifact of one stage and its recipe."""
+    """The current artifact of one stage, its recipe, and how long making it took, if known."""
 
     artifact: ArtifactRef
     recipe: Recipe
+    seconds: float | None = None
 
 
 class RunRecord(Frozen):
@@ -36,6 +41,11 @@ class RunRecord(Frozen):
 def record_uri(config: Config) -> str:
     """Where the record of a configuration's dataset is."""
     return storage.join(config.root_uri, "runs", f"{config.name}.json")
+
+
+def page_uri(config: Config) -> str:
+    """Where the report of a configuration's dataset is, with the times of the stages."""
+    return storage.join(config.root_uri, "runs", f"{config.name}.report.html")
 
 
 def read_record(config: Config) -> RunRecord:
@@ -65,7 +75,7 @@ def _read(uri: str) -> RunRecord:
     try:
         values = json.loads(text)
         version = values.get("record_version")
-        if version != RECORD_VERSION:
+        if version not in _READABLE_VERSIONS:
             raise ArtifactError(
                 f"{uri}: record version {version!r} is unknown to this release, which reads "
                 f"{RECORD_VERSION}; delete it, the next run writes it anew"
@@ -77,18 +87,31 @@ def _read(uri: str) -> RunRecord:
         ) from None
 
 
-def update_record(config: Config, done: Mapping[str, ArtifactRef]) -> RunRecord:
-    """Write the artifacts of the stages that were run; entries of other stages stay.
+def update_record(
+    config: Config,
+    done: Mapping[str, ArtifactRef],
+    *,
+    seconds: Mapping[str, float | None] | None = None,
+) -> RunRecord:
+    """Write the artifacts of the stages that were run, and the page; entries of others stay.
 
     Entries of stages that the configuration no longer uses are dropped.
+
+    Args:
+        config: The configuration.
+        done: Artifacts by stage.
+        seconds: How long making them took; those that were reused keep the time that is recorded.
     """
     try:
         stages = dict(read_record(config).stages)
     except ArtifactError:
         stages = {}  # a damaged record is replaced: it is only a memory
     for stage, artifact in done.items():
+        took = (seconds or {}).get(stage)
+        if took is None and stage in stages and stages[stage].artifact == artifact:
+            took = stages[stage].seconds
         recipe = artifacts.read_marker(artifact.uri).recipe
-        stages[stage] = StageRecord(artifact=artifact, recipe=recipe)
+        stages[stage] = StageRecord(artifact=artifact, recipe=recipe, seconds=took)
     kept = {name: stages[name] for name in STAGE_NAMES if name in stages}
     record = RunRecord(
         name=config.name,
@@ -96,4 +119,28 @@ def update_record(config: Config, done: Mapping[str, ArtifactRef]) -> RunRecord:
     )
     text = json.dumps(record.model_dump(mode="json"), indent=1, sort_keys=True)
     storage.write_bytes(record_uri(config), text.encode())
+    _write_page(config, record)
     return record
+
+
+def seconds_of(reports: Iterable[StageReport]) -> dict[str, float | None]:
+    """How long each stage of a run took."""
+    return {report.stage: report.seconds for report in reports}
+
+
+def _write_page(config: Config, record: RunRecord) -> None:
+    """Write the current report with the times of the stages, where there is a report."""
+    evaluated = record.stages.get("evaluate")
+    if evaluated is None or "report.html" not in _files(evaluated.artifact):
+        return
+    from tsp_core.evaluation.report import with_run_section
+    from tsp_core.evaluation.sections.timings import timings_section
+
+    page = storage.read_bytes(evaluated.artifact.file("report.html")).decode()
+    seconds = {name: entry.seconds for name, entry in record.stages.items()}
+    text = with_run_section(page, timings_section(seconds))
+    storage.write_bytes(page_uri(config), text.encode())
+
+
+def _files(artifact: ArtifactRef) -> Mapping[str, FileEntry]:
+    return artifacts.read_marker(artifact.uri).files

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -255,7 +255,7 @@ def read_table(
     *,
     version: int = 1,
     columns: Sequence[str] | None = None,
-    filters: Sequence[tuple[str, Literal["=", "!=", "in"], Any]] = (),
+    filters: Sequence[tuple[str, Any, Any]] = (),
 ) -> pa.Table:
     """Read a Parquet object of a known schema.
 

@@ -124,11 +124,6 @@ def open_parquet(file: IO[bytes], uri: str) -> pq.ParquetFile:
         return pq.ParquetFile(file, page_checksum_verification=True)
 
 
-def is_sealed(file: pq.ParquetFile) -> bool:
-    """Tell whether a file has a seal; where it has one, opening it has checked it."""
-    return _KEY.encode() in (file.metadata.metadata or {})
-
-
 def _damaged(uri: str, why: object) -> DamagedError:
     return DamagedError(
         f"{storage.redact(uri)}: not a readable Parquet file ({why}); delete it and run the "

@@ -8,6 +8,7 @@ reason.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,11 +17,13 @@ from tsp_core import artifacts, schemas
 from tsp_core.artifacts import ArtifactRef, Recipe
 from tsp_core.config import STAGE_NAMES, Config
 from tsp_core.errors import ArtifactError, StorageError
+from tsp_core.features.manifest import MANIFEST, parse_manifest
 from tsp_core.pipeline import INPUTS, is_needed, looking_up, plan_stage
 from tsp_core.runs import RunRecord, StageRecord, read_record
 from tsp_core.stages.base import Plan
 from tsp_core.video.listing import list_sources
 
+_HASH = re.compile("(sha256:)?[0-9a-f]{16,64}")  # says that something changed, and no more
 State = Literal["done", "stale", "missing", "not used"]
 
 
@@ -162,7 +165,8 @@ def changes_of(old: Recipe, new: Recipe) -> Iterator[str]:
     for key in sorted(before.keys() | after.keys()):
         was, now = before.get(key), after.get(key)
         if was != now:
-            yield f"{key} {_text(was)} → {_text(now)}"
+            is_hash = all(_HASH.fullmatch(str(value)) for value in (was, now))
+            yield f"{key} changed" if is_hash else f"{key} {_text(was)} → {_text(now)}"
     for name in sorted(old.inputs.keys() | new.inputs.keys()):
         if name not in new.inputs:
             yield f"{name} no longer used"
@@ -203,8 +207,8 @@ def _left_out_by(stage: str, artifact: ArtifactRef) -> list[dict[str, Any]]:
         return _rows(artifact.file("quarantine.parquet"), "videos")
     if stage == "gvf" and "gvf.parquet" in files:
         return _rows(artifact.file("gvf.parquet"), "gvf")
-    if stage == "export" and "manifest.json" in files:
-        manifest = json.loads(artifacts.read_file(artifact, "manifest.json"))
+    if stage == "export" and MANIFEST in files:
+        manifest = parse_manifest(artifacts.read_file(artifact, MANIFEST), artifact.uri)
         return [{"video": name, **why} for name, why in manifest["quarantined"].items()]
     return []
 

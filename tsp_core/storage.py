@@ -228,7 +228,11 @@ def glob_objects(pattern: str) -> list[ObjectInfo]:
 
 
 def delete(uri: str, *, recursive: bool = False) -> None:
-    """Delete an object, or everything below a prefix; what is absent is no error."""
+    """Delete an object, or everything below a prefix; what is absent is no error.
+
+    Raises:
+        StorageError: No permission.
+    """
 
     def work() -> None:
         fs, path = _open(uri)
@@ -236,6 +240,9 @@ def delete(uri: str, *, recursive: bool = False) -> None:
             fs.rm(path, recursive=recursive)
         except FileNotFoundError:
             return
+        # S3 answers a request to delete several objects with success, and lists those it kept.
+        if not isinstance(fs, LocalFileSystem) and fs.exists(path):
+            raise PermissionError("it is still there")
 
     attempt(uri, "delete", work)
 

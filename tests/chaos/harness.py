@@ -183,7 +183,7 @@ class Chaos:
         snapshot, faults = look(root, is_finished=True)
         if before is not None:
             faults += repeated_work(before, snapshot, last.iterations())
-        faults += self._differences(root)
+        faults += self.differences(root)
         return [*kills, Kill(seed=seed, where="end", stage="(finished)", faults=tuple(faults))]
 
     def _wait_for(self, run: Run, stage: str, *, part: float) -> None:
@@ -194,7 +194,7 @@ class Chaos:
         with contextlib.suppress(subprocess.TimeoutExpired):
             run.process.wait(part * self.durations.get(stage, 1.0))
 
-    def _differences(self, root: str) -> list[str]:
+    def differences(self, root: str) -> list[str]:
         found = published_files(root)
         names = sorted(self.reference.keys() | found.keys())
         return [

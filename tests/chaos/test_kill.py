@@ -10,6 +10,8 @@ import pytest
 
 from tests.chaos.dataset import make_dataset
 from tests.chaos.harness import Chaos, Kill, draw_stages, table
+from tests.chaos.inspection import look
+from tests.faulty import faulty_proxy
 from tests.servers import s3_store
 
 SEED = int(os.environ.get("TSP_CHAOS_SEED", "0"))
@@ -32,6 +34,41 @@ def test_killed_runs_end_as_if_nothing_had_happened(config: Path, tmp_path: Path
     chaos = Chaos(config=config, folder=tmp_path, parent=str(tmp_path / "roots"))
     chaos.run_reference()
     check(chaos.run_scenario(SEED, ["gvf", "pretrain", "export"]))
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(0)
+def test_two_runs_at_once(config: Path, tmp_path: Path) -> None:
+    chaos = Chaos(config=config, folder=tmp_path, parent=str(tmp_path / "roots"))
+    chaos.run_reference()
+    root = f"{chaos.parent}/both"
+    for run in [chaos.start(root), chaos.start(root)]:
+        chaos.finish(run)
+    assert chaos.differences(root) == []
+    assert look(root, is_finished=True)[1] == []
+
+
+@pytest.mark.chaos
+@pytest.mark.server
+@pytest.mark.timeout(0)
+def test_a_whole_run_on_a_store_that_fails(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A twentieth of all requests fail, one way or another."""
+    chaos = Chaos(config=config, folder=tmp_path, parent=str(tmp_path / "roots"))
+    chaos.run_reference()
+    with s3_store(tmp_path) as store, faulty_proxy(store.endpoint_url) as proxy:
+        for name, value in store.environment.items():
+            monkeypatch.setenv(name, value)
+        root = f"s3://{store.bucket}/run"
+        proxy.spoil_at_random(SEED, 0.05, ("500", "503", "reset", "truncated", "lost", "unsigned"))
+        with monkeypatch.context() as through_the_proxy:
+            through_the_proxy.setenv("AWS_ENDPOINT_URL", proxy.url)
+            chaos.finish(chaos.start(root))
+        print(f"{len(proxy.faults)} of {len(proxy.seen)} requests failed")
+        assert len(set(proxy.faults)) == 6
+        assert chaos.differences(root) == []
+        assert look(root, is_finished=True)[1] == []
 
 
 @pytest.fixture(params=["local", "s3"])

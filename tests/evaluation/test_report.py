@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -21,9 +22,16 @@ from tsp_core.evaluation.blocks import (
     shortened_table,
 )
 from tsp_core.evaluation.heads import HeadScore, score_head
-from tsp_core.evaluation.pictures import confusion_png
-from tsp_core.evaluation.report import Report, escape_markdown, render_html, render_markdown
+from tsp_core.evaluation.report import (
+    Report,
+    escape_markdown,
+    render_chart,
+    render_html,
+    render_markdown,
+    with_run_section,
+)
 from tsp_core.evaluation.sections.heads import heads_section
+from tsp_core.evaluation.sections.timings import timings_section
 
 HOSTILE = "<script>alert('x')</script> | **b** [l](http://e) `c` & $\\frac$\nnew"
 
@@ -66,10 +74,8 @@ def test_the_page_loads_nothing_and_runs_nothing() -> None:
     text = render_html(_report())
     tags = _Page(text).tags
     assert not {"script", "link", "iframe", "object", "embed", "base"} & {tag for tag, _ in tags}
-    sources = [attributes["src"] for _, attributes in tags if "src" in attributes]
-    assert sources
-    assert all(str(source).startswith("data:image/png;base64,") for source in sources)
-    links = [attributes["href"] for _, attributes in tags if "href" in attributes]
+    assert not any("src" in attributes for _, attributes in tags)
+    links = [attributes["href"] for tag, attributes in tags if tag == "a"]
     assert links == ["#heads", "#other"]
     assert "url(" not in text
     assert "@import" not in text
@@ -81,10 +87,11 @@ def test_every_text_of_the_data_is_escaped_in_html() -> None:
     assert text.count("&lt;script&gt;") >= 8
 
 
-def test_every_picture_has_a_description() -> None:
-    images = [attributes for tag, attributes in _Page(render_html(_report())).tags if tag == "img"]
-    assert images
-    assert all(image["alt"] for image in images)
+def test_every_chart_has_a_description() -> None:
+    tags = _Page(render_html(_report())).tags
+    charts = [attributes for _, attributes in tags if attributes.get("class") == "chart"]
+    assert charts
+    assert all(chart["aria-label"] and chart["role"] == "img" for chart in charts)
 
 
 def test_markdown_tables_keep_their_shape() -> None:
@@ -101,7 +108,7 @@ def test_markdown_takes_no_markup_from_the_data() -> None:
     outside_code = text[: text.index("````")] + text[text.rindex("````") :]
     assert not re.search(r"(?<!\\)<script|(?<!\\)\*\*b|(?<!\\)\[l\]|(?<!\\)`c", outside_code)
     assert text.count("````") == 2, "a fence in the text does not end the block"
-    assert "](confusion.png)" in text
+    assert "](confusion.svg)" in text
 
 
 def test_the_same_report_gives_the_same_bytes() -> None:
@@ -109,17 +116,23 @@ def test_the_same_report_gives_the_same_bytes() -> None:
     assert render_markdown(_report()) == render_markdown(_report())
 
 
-def test_pictures_are_png_and_the_same_each_time() -> None:
-    png = confusion_png(_score(), "Title")
-    assert png.startswith(b"\x89PNG")
-    assert png == confusion_png(_score(), "Title")
-    assert b"matplotlib" not in png.lower()
+def test_charts_as_files_are_xml_with_their_own_colours() -> None:
+    for chart in _report().charts:
+        text = render_chart(chart)
+        root = ElementTree.fromstring(text)
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        assert int(root.attrib["width"]) >= chart.width
+        assert b"prefers-color-scheme: dark" in text
+        assert text == render_chart(chart)
 
 
-@pytest.mark.parametrize("count", [1, 13, 60])
-def test_pictures_of_few_and_many_classes_in_any_script(count: int) -> None:
-    labels = tuple(f"歩く {index} " + "long " * 20 for index in range(count))
-    assert confusion_png(_score(labels), "歩く").startswith(b"\x89PNG")
+def test_a_section_about_a_run_is_put_after_all_others() -> None:
+    page = render_html(_report())
+    text = with_run_section(page, timings_section({"ingest": 3.21, "gvf": None}))
+    assert page.count("<section") + 1 == text.count("<section")
+    assert text.index('id="timings"') > text.index('id="other"')
+    assert "3.2 s" in text
+    assert text.index("</section>", text.index('id="timings"')) < text.index("</main>")
 
 
 def test_escaped_markdown_is_one_line() -> None:

@@ -170,7 +170,7 @@ def test_epochs_show_what_the_heads_have() -> None:
         (0, "valid", "accuracy_region", 0.5),
         (0, "valid", "accuracy_mean", 0.5),
     )
-    section = training_section(metrics, best_epoch=0, curves_png=b"png")
+    section = training_section(metrics, best_epoch=0)
     table = _table(section, "Epochs")
     assert [column.name for column in table.columns] == [
         "Epoch",

@@ -7,13 +7,8 @@ import pytest
 
 from tests.evaluation.detection.oracle import truth
 from tests.evaluation.localizers.made_up import made_up, sequence
-from tsp_core.evaluation.localizers.sequences import by_video, label_videos
+from tsp_core.evaluation.localizers.sequences import label_videos
 from tsp_core.evaluation.sensitivity import measure_sensitivity
-from tsp_core.evaluation.sensitivity_pictures import (
-    feature_map_png,
-    self_similarity_png,
-    similarity_curve_png,
-)
 from tsp_core.evaluation.separation import (
     cross_validated_auc,
     fisher_direction,
@@ -124,27 +119,6 @@ def test_components_are_orthogonal_ordered_and_of_fixed_sign():
     flat, shares = principal_components(np.ones((3, 1)))
     assert flat.tolist() == [[0, 0]] * 3
     assert shares.tolist() == [0, 0]
-
-
-def test_pictures_are_the_same_for_the_same_figures():
-    sequences, actions = made_up(3, seed=0)
-    found = measure_sensitivity(sequences, actions)
-    name = sorted(sequences)[0]
-    draw = [
-        lambda: similarity_curve_png(found.similarity),
-        lambda: feature_map_png(found.map, CLASSES),
-        lambda: self_similarity_png(sequences[name], by_video(actions)[name], CLASSES),
-        lambda: self_similarity_png(sequences[name], None, CLASSES),
-    ]
-    pictures = [picture() for picture in draw]
-    assert all(picture.startswith(b"\x89PNG") for picture in pictures)
-    assert pictures == [picture() for picture in draw]
-    assert pictures[2] != pictures[3]
-
-
-def test_long_videos_are_thinned_out_in_pictures():
-    long = sequence("long", np.random.default_rng(0).normal(size=(2000, 4)))
-    assert len(self_similarity_png(long, None, CLASSES)) < 1_500_000
 
 
 def test_refuses_no_videos():

@@ -121,13 +121,51 @@ def test_the_report_tells_the_whole_run(reports: dict[str, StageReport]) -> None
     page = storage.read_bytes(artifact.file("report.html")).decode()
     accuracy = reports["evaluate"].summary["accuracy_action"]
     assert f"{100 * accuracy:.1f} %" in page
-    for heading in ("Accuracy of the heads", "Data set", "Pretraining", "Exported features"):
+    for heading in (
+        *("Localization", "Best and worst videos", "Sensitivity to time", "Accuracy of the heads"),
+        *("Data set", "Pretraining", "Exported features", "Configuration and versions"),
+    ):
         assert f"<h2>{heading}</h2>" in page
+    average = reports["evaluate"].summary["average_map"]
+    assert f"{100 * average:.1f} %" in page
+    assert "data:image/jpeg;base64," in page, "the frames of the videos"
     assert reports["pretrain"].artifact.fingerprint in page
     text = storage.read_bytes(artifact.file("report.md")).decode()
-    for picture in ("confusion.png", "confusion_region.png", "curves.png"):
-        assert f"]({picture})" in text
-        assert storage.read_bytes(artifact.file(picture)).startswith(b"\x89PNG")
+    for chart in ("confusion.svg", "map.svg", "best_1.svg", "self_similarity_1.svg"):
+        assert f"]({chart})" in text
+        assert storage.read_bytes(artifact.file(chart)).startswith(b"<svg")
+
+
+def test_figures_of_the_features_are_published(reports: dict[str, StageReport]) -> None:
+    artifact, summary = reports["evaluate"].artifact, reports["evaluate"].summary
+    metrics = _json(artifact, "metrics.json")
+    assert metrics["metrics_version"] == 2
+    assert set(metrics["localizers"]) == {"probes", "heads", "detector"}
+    assert metrics["localizers"]["heads"]["classes_from"] == "head"
+    assert metrics["localizers"]["heads"]["actionness_from"] == "head"
+    found = metrics["localizers"]["detector"]["map"]["activitynet"]["average_map"]
+    assert summary["average_map"] == found
+    assert summary["probe_region_auc"] == metrics["probes"]["region_auc"]
+    assert 0 <= metrics["heads"]["region"]["auc"] <= 1
+    detections = read_table(artifact.file("detections.parquet"), "detections")
+    counts = {name: score["num_detections"] for name, score in metrics["localizers"].items()}
+    assert len(detections) == sum(counts.values())
+    segments = read_table(reports["annotate"].artifact.file("segments.parquet"), "segments")
+    evaluated = {row["video"] for row in segments.to_pylist() if row["subset"] == "validation"}
+    assert set(detections["video"].to_pylist()) <= evaluated
+
+
+def test_without_localizers_only_the_heads_are_evaluated(
+    reports: dict[str, StageReport], config_file: Path
+) -> None:
+    report = _run_with(config_file, "evaluate.localizers=[]", "evaluate.sensitivity=false")
+    metrics = _json(report.artifact, "metrics.json")
+    assert metrics["localizers"] == {}
+    assert metrics["sensitivity"] is metrics["probes"] is None
+    assert set(metrics["heads"]) == {"action", "region"}
+    assert report.summary["notes"] == []
+    page = storage.read_bytes(report.artifact.file("report.html")).decode()
+    assert "Best and worst videos" not in page
 
 
 def test_another_place_gives_the_same_bytes_and_none_names_this_machine(
@@ -171,6 +209,7 @@ def test_weights_without_heads_give_features_and_say_so(
 ) -> None:
     report = _run_with(config_file, "export.checkpoint=random:0")
     (note,) = report.summary["notes"]
+    assert set(_json(report.artifact, "metrics.json")["localizers"]) == {"probes", "detector"}
     assert note.startswith("The features were exported from weights without heads")
     assert len(_predictions(report.artifact)) == 0
     assert _json(report.artifact, "metrics.json")["heads"] == {}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
 
 from tasks import artifacts as shown
-from tasks.artifacts import artifact_key, show_report, show_stage
-from tsp_core import artifacts
+from tasks.artifacts import show_report, show_stage
+from tsp_core import artifacts, schemas
 from tsp_core.artifacts import Recipe
 from tsp_core.stages.base import StageReport
 
@@ -23,9 +24,15 @@ class Ui:
 
     def __init__(self) -> None:
         self.found: dict[str, Any] = {}
+        self.links: list[str] = []
 
-    def __call__(self, content: Any, *, key: str, **options: Any) -> None:
+    def __call__(self, content: Any, *, key: str, **options: Any) -> UUID:
         self.found[key] = (content, options)
+        return uuid4()
+
+    def link(self, text: str, address: str) -> None:
+        assert address.startswith("/artifacts/artifact/")
+        self.links.append(text)
 
 
 @pytest.fixture
@@ -43,26 +50,18 @@ def report(root: Path, stage: str, **files: bytes) -> StageReport:
     return StageReport(stage=stage, artifact=artifact, summary={"videos": 3})
 
 
-@pytest.mark.parametrize(
-    ("name", "key"),
-    [("Nagoya_FIR.v2", "nagoya-fir-v2"), ("a", "a"), ("__", "tsp"), ("-x-", "x")],
-)
-def test_keys_are_what_prefect_accepts(name: str, key: str) -> None:
-    assert artifact_key(name) == key
-
-
 def test_the_report_has_its_pictures_in_it(ui: Ui, tmp_path: Path) -> None:
     text = b"# Report\n\n![Confusion (rows: true)](confusion.png)\n\n![Gone](absent.png)\n"
     evaluated = report(
         tmp_path, "evaluate", report__md=text, confusion__png=PNG, report__html=b"<p>"
     )
     reports = {"export": report(tmp_path, "export"), "evaluate": evaluated}
-    show_report(reports, key_prefix="demo")
+    show_report(reports, key_prefix="demo", on_shown=ui.link)
     markdown, _ = ui.found["demo-report"]
     picture = base64.b64encode(PNG).decode()
     assert f"![Confusion (rows: true)](data:image/png;base64,{picture})" in markdown
     assert "*Gone: see absent.png*" in markdown
-    assert f"| export | `{reports['export'].artifact.uri}` |" in markdown
+    assert ui.links == ["report", "where the report is", "where the features are"]
     link, _ = ui.found["demo-report-link"]
     assert link.startswith("file:///")
     assert link.endswith("a%20root/evaluate/" + evaluated.artifact.fingerprint + "/report.html")
@@ -74,28 +73,31 @@ def test_large_pictures_are_left_out(
     monkeypatch.setattr(shown, "MAX_PICTURE_BYTES", 3)
     text = b"![Curves](curves.png)"
     evaluated = report(tmp_path, "evaluate", report__md=text, curves__png=PNG)
-    show_report({"evaluate": evaluated}, key_prefix="demo")
+    show_report({"evaluate": evaluated}, key_prefix="demo", on_shown=ui.link)
     assert "data:" not in ui.found["demo-report"][0]
 
 
 def test_without_evaluation_the_curves_are_shown(ui: Ui, tmp_path: Path) -> None:
     trained = report(tmp_path, "pretrain", curves__png=PNG)
-    show_report({"pretrain": trained}, key_prefix="demo")
+    show_report({"pretrain": trained}, key_prefix="demo", on_shown=ui.link)
     assert "![Loss and accuracy by epoch](data:image/png;base64," in ui.found["demo-report"][0]
 
 
-def test_a_stage_shows_its_figures_and_whether_it_was_reused(ui: Ui, tmp_path: Path) -> None:
-    done = report(tmp_path, "index")
-    show_stage(done, key_prefix="demo")
-    assert ui.found["demo-index-summary"][1]["description"] == "done: videos 3"
-    show_stage(done.model_copy(update={"reused": True}), key_prefix="demo")
-    text, options = ui.found["demo-index-summary"]
-    assert options["description"] == "up to date, reused: videos 3"
-    assert done.artifact.uri in text
+def test_a_stage_shows_its_tables(ui: Ui, tmp_path: Path) -> None:
+    rows = [{"epoch": 0, "iteration": 7, "phase": "train", "name": "loss", "value": 2.0}]
+    path = str(tmp_path / "metrics.parquet")
+    schemas.write_table(path, schemas.table_from_rows(rows, schemas.METRICS), schemas.METRICS)
+    done = report(tmp_path, "pretrain", metrics__parquet=Path(path).read_bytes())
+    show_stage(done, key_prefix="demo", on_shown=ui.link)
+    assert ui.found["demo-pretrain-epochs"][0] == [{"epoch": 0, "train loss": 2.0}]
+    assert ui.links == ["epochs"]
+    show_stage(report(tmp_path, "index"), key_prefix="demo", on_shown=ui.link)
+    assert ui.links == ["epochs"]
 
 
 @pytest.mark.parametrize("error", [httpx.ConnectError("refused"), OSError("gone")], ids=repr)
 def test_what_the_server_refuses_costs_no_run(
+    ui: Ui,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
@@ -104,6 +106,8 @@ def test_what_the_server_refuses_costs_no_run(
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise error
 
-    monkeypatch.setattr(shown, "create_markdown_artifact", refuse)
-    show_stage(report(tmp_path, "index"), key_prefix="demo")
-    assert "show_stage: this is not shown in the UI: " in caplog.text
+    monkeypatch.setattr(shown, "create_link_artifact", refuse)
+    exported = report(tmp_path, "export")
+    show_report({"export": exported}, key_prefix="demo", on_shown=ui.link)
+    assert "show_report: this is not shown in the UI: " in caplog.text
+    assert ui.links == []

@@ -1,4 +1,4 @@
-"""Progress is throttled but complete, and a lost server forgiven; logs; workers."""
+"""Progress is throttled but complete, and heard by all; logs; workers."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import logging
 from contextvars import copy_context
 from threading import Thread
 from typing import Any
-from uuid import UUID, uuid4
 
-import httpx
 import pytest
 from prefect.logging.handlers import APILogHandler
 
 from tasks import progress as module
 from tasks.logs import forward_logs
-from tasks.progress import ProgressReporter, describe, observed_by
+from tasks.progress import ProgressReporter, observed_by
 from tasks.stages import task_runner
 from tasks.workers import num_workers
 from tsp_core.config import Config, RuntimeConfig
@@ -27,25 +25,23 @@ def step(done: float, total: float = 10) -> Progress:
 
 
 class Ui:
+    """Takes what a live artifact shows."""
+
     def __init__(self) -> None:
         self.sent: list[tuple[float, str]] = []
-        self.fails = False
 
-    def create(self, percent: float, *, key: str, description: str) -> UUID:
-        self.update(uuid4(), percent, description)
-        return uuid4()
+    def __call__(self, key: str, *, type: str) -> Ui:
+        assert (key, type) == ("key", "progress")
+        return self
 
-    def update(self, artifact: UUID, percent: float, description: str) -> None:
-        if self.fails:
-            raise httpx.ConnectError("refused")
-        self.sent.append((percent, description))
+    def show(self, data: float, description: str) -> None:
+        self.sent.append((data, description))
 
 
 @pytest.fixture
 def ui(monkeypatch: pytest.MonkeyPatch) -> Ui:
     ui = Ui()
-    monkeypatch.setattr(module, "create_progress_artifact", ui.create)
-    monkeypatch.setattr(module, "update_progress_artifact", ui.update)
+    monkeypatch.setattr(module, "LiveArtifact", ui)
     return ui
 
 
@@ -53,7 +49,9 @@ def test_only_the_first_and_last_of_a_quick_run_are_sent(ui: Ui) -> None:
     report = ProgressReporter("key", min_interval_seconds=3600)
     for done in range(11):
         report(step(done))
-    assert ui.sent == [(0.0, "gvf: 0 of 10 videos"), (100.0, "gvf: 10 of 10 videos")]
+    assert [percent for percent, _ in ui.sent] == [0.0, 100.0]
+    assert ui.sent[0][1] == "0 of 10 videos"
+    assert ui.sent[1][1].startswith("10 of 10 videos, ")
 
 
 def test_everything_is_sent_when_there_is_time(ui: Ui) -> None:
@@ -65,16 +63,15 @@ def test_everything_is_sent_when_there_is_time(ui: Ui) -> None:
     assert ui.sent[-1][0] == 100.0
 
 
-def test_a_server_that_does_not_answer_is_forgiven(
-    ui: Ui, caplog: pytest.LogCaptureFixture
-) -> None:
-    report = ProgressReporter("key", min_interval_seconds=0)
-    ui.fails = True
-    report(step(1))
-    assert "progress of gvf was not sent: refused" in caplog.text
-    ui.fails = False
-    report(step(2))
-    assert [percent for percent, _ in ui.sent] == [20.0]
+def test_work_of_a_moment_is_not_shown_unless_it_is_wanted(ui: Ui) -> None:
+    report = ProgressReporter("key", min_interval_seconds=3600, show_short_work=False)
+    for done in range(11):
+        report(step(done))
+    assert ui.sent == []
+    report = ProgressReporter("key", min_interval_seconds=0, show_short_work=False)
+    for done in (5, 10):
+        report(step(done))
+    assert [percent for percent, _ in ui.sent] == [50.0, 100.0]
 
 
 def test_the_observer_hears_everything_in_threads_too(ui: Ui) -> None:
@@ -93,9 +90,11 @@ def test_the_observer_hears_everything_in_threads_too(ui: Ui) -> None:
     assert seen == list(range(11))
 
 
-def test_progress_in_words() -> None:
-    assert describe(step(2.5)) == "gvf: 2.5 of 10 videos"
-    assert describe(step(3).model_copy(update={"message": "fast"})) == "gvf: 3 of 10 videos, fast"
+def test_all_observers_hear(ui: Ui) -> None:
+    seen: list[str] = []
+    with observed_by(lambda _: seen.append("outer")), observed_by(lambda _: seen.append("inner")):
+        ProgressReporter("key")(step(1))
+    assert seen == ["outer", "inner"]
 
 
 def test_logs_are_forwarded_once() -> None:

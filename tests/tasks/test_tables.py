@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tasks import tables
-from tasks.tables import summary_line, summary_text, tables_of
+from tasks.tables import summary_line, tables_of
 from tsp_core import artifacts, schemas
 from tsp_core.artifacts import ArtifactRef, Recipe
 from tsp_core.schemas import TableSchema
@@ -115,18 +115,13 @@ def test_stages_without_tables(tmp_path: Path) -> None:
     assert tables_of("ingest", publish(tmp_path, "ingest")) == []
 
 
-def test_summaries_are_one_line_and_one_table() -> None:
+def test_summaries_are_one_line() -> None:
     summary = {
         "videos": 3,
-        "accuracy": 0.123456,
+        "balanced_accuracy": 0.123456,
         "classes": {"a": 1},
-        "name": "a|b",
+        "imported": False,
+        "name": "a",
         "x": "y" * 300,
     }
-    assert summary_line(summary) == "videos 3, accuracy 0.1235, name a|b"
-    assert summary_text(summary).splitlines()[2:] == [
-        "| videos | 3 |",
-        "| accuracy | 0.123456 |",
-        '| classes | {"a": 1} |',
-        "| name | a/b |",
-    ]
+    assert summary_line(summary) == "videos 3, balanced accuracy 0.1235, name a"

@@ -30,6 +30,7 @@ from tsp_core.evaluation.row_logits import heads_on_rows
 from tsp_core.evaluation.sections.dataset import DatasetTables
 from tsp_core.features.extraction import resolve_device
 from tsp_core.features.gvf import GvfTable, read_gvf
+from tsp_core.features.manifest import MANIFEST, parse_manifest
 from tsp_core.features.reading import ExportedFeatures, opened_export
 from tsp_core.model.checkpoint import LoadedCheckpoint, load_checkpoint
 from tsp_core.schemas import read_table
@@ -71,7 +72,7 @@ def evaluate(config: Config, inputs: Inputs, on_progress: OnProgress) -> Evaluat
         ArtifactError: An input is damaged.
     """
     tables = _read_tables(inputs)
-    manifest = json.loads(artifacts.read_file(inputs["export"], "manifest.json"))
+    manifest = parse_manifest(artifacts.read_file(inputs["export"], MANIFEST), inputs["export"].uri)
     model = _load_model(config, inputs)
     predictions = _predict(config, model, tables, on_progress)
     scores = score_predictions(predictions.table, tables.classes)

@@ -72,7 +72,7 @@ def compose_report(
         *_training(inputs.get("pretrain")),
         dataset_section(tables),
         features_section(manifest, _file_sizes(inputs["export"])),
-        configuration_section(shown_configuration(config), fingerprints),
+        configuration_section(shown_configuration(config), fingerprints, name=config.name),
     )
     return Report(
         title=f"{config.name}: report", figures=Figures(figures=figures), sections=sections

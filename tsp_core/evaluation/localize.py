@@ -121,7 +121,8 @@ def localize(
     )
 
 
-def _detector_config(config: EvaluateConfig, num_videos: int) -> DetectorConfig:
+def detector_settings(config: EvaluateConfig, num_videos: int) -> DetectorConfig:
+    """The settings of the detector for this many training videos."""
     settings = DetectorConfig(width=config.detector_width, seed=config.seed)
     steps_per_epoch = -(-num_videos // settings.batch_size)
     enough = max(settings.epochs, -(-_MIN_STEPS // steps_per_epoch))
@@ -144,7 +145,7 @@ def _obstacle(material: Material, config: EvaluateConfig) -> str:
 
 
 def _by_detector(material: Material, config: EvaluateConfig, on_progress: OnProgress) -> Localized:
-    settings = _detector_config(config, len(material.training.sequences))
+    settings = detector_settings(config, len(material.training.sequences))
     detector = train_detector(
         material.training.sequences,
         material.training.actions,

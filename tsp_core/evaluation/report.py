@@ -15,6 +15,7 @@ from markupsafe import Markup
 from tsp_core.evaluation.blocks import Chart, Charts, Figures, Section, format_cell
 from tsp_core.evaluation.charts.svg import element
 
+_RUN_PLACE = "<!-- sections about a run come here -->"
 _MARGIN = 10  # pixels around a chart in a file of its own
 _MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]<>#|~&])")
 
@@ -45,6 +46,13 @@ class Report:
 def render_html(report: Report) -> str:
     """Render one HTML page that opens from disk without a network."""
     return _environment().get_template("report.html").render(report=report)
+
+
+def with_run_section(page: str, section: Section) -> str:
+    """Put a section about a run into a rendered page, after all others."""
+    template = _environment().get_template("report_parts.html")
+    rendered = str(template.module.section(section))  # type: ignore[attr-defined]
+    return page.replace(_RUN_PLACE, rendered, 1)
 
 
 def render_markdown(report: Report) -> str:
@@ -100,7 +108,10 @@ def _environment() -> Environment:
 
 def _inline_svg(chart: Chart) -> Markup:
     """A chart inside the page, which gives it its colours."""
-    size: dict[str, str | float] = {"viewBox": f"0 0 {chart.width} {chart.height}"}
+    size: dict[str, str | float] = {
+        "viewBox": f"0 0 {chart.width} {chart.height}",
+        "style": f"max-width:{1.3 * chart.width:.0f}px",
+    }
     if chart.fluid:
         size = {"width": "100%", "height": chart.height}
     return element(

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from tsp_core.artifacts import Frozen
 from tsp_core.config import ClipConfig, Precision
+from tsp_core.errors import ArtifactError
 from tsp_core.features.rows import FeatureRows, VideoFacts, nominal_centers
 from tsp_core.schemas import TIMES as TIMES_SCHEMA
 from tsp_core.sealed import SealedWriter
@@ -50,6 +51,25 @@ class Quarantined(Frozen):
 
     code: str
     reason: str
+
+
+def parse_manifest(content: bytes, uri: str) -> dict[str, Any]:
+    """Parse a manifest.
+
+    Raises:
+        ArtifactError: It is damaged or of an unknown version.
+    """
+    try:
+        manifest: dict[str, Any] = json.loads(content)
+        version = manifest.get("manifest_version")
+    except (ValueError, AttributeError) as error:
+        raise ArtifactError(f"{uri}: damaged {MANIFEST} ({error}); export again") from None
+    if version != MANIFEST_VERSION:
+        raise ArtifactError(
+            f"{uri}: manifest version {version!r} is unknown to this release, which reads "
+            f"{MANIFEST_VERSION}; see docs/schemas.md"
+        )
+    return manifest
 
 
 class ManifestWriter:

@@ -74,11 +74,15 @@ class ShardReport(Frozen):
 
 
 class StageReport(Frozen):
-    """What came of a stage; figures in `summary` are for people and for the Prefect UI."""
+    """What came of a stage; figures in `summary` are for people and for the Prefect UI.
+
+    `seconds` is how long this run took to make the artifact; None when it was there already.
+    """
 
     stage: str
     artifact: ArtifactRef
     reused: bool = False
+    seconds: float | None = None
     summary: dict[str, Any] = Field(default_factory=dict)
 
 

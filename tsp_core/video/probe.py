@@ -295,4 +295,6 @@ def _picture_row(frame: VideoFrame) -> dict[str, Any]:
 
 def _quarter_turns(rotation_degrees: float) -> int:
     """Nearest number of quarter turns, from -1 to 2; other angles are not what cameras write."""
+    if not -360 <= rotation_degrees <= 360:  # FFmpeg's result for a matrix of zeros
+        return 0
     return (round(Fraction(rotation_degrees) / 90) + 1) % 4 - 1

@@ -64,7 +64,7 @@ def ticks_between(low: float, high: float, *, count: int = 5) -> list[float]:
     """Round values, steps of 1, 2 or 5 times a power of ten, about `count` of them."""
     raw = (high - low) / count
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(size * power for size in (1, 2, 5, 10) if size * power >= raw * 0.999)
+    step = next(size * power for size in (1, 2, 5, 10) if size * power >= 0.6 * raw)
     first = math.ceil(low / step - 1e-9)
     return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
 

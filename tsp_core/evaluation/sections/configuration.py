@@ -12,17 +12,20 @@ from pydantic import BaseModel
 
 from tsp_core import storage
 from tsp_core.config import Config
-from tsp_core.evaluation.blocks import Code, Column, Facts, Section, Table
+from tsp_core.evaluation.blocks import Code, Column, Facts, Section, Table, Text
 
 _PACKAGES = ("tsp-pipeline", "torch", "torchvision", "av", "numpy", "pyarrow")
 
 
-def configuration_section(shown: Mapping[str, Any], artifacts: Mapping[str, str]) -> Section:
+def configuration_section(
+    shown: Mapping[str, Any], artifacts: Mapping[str, str], *, name: str
+) -> Section:
     """Describe the run.
 
     Args:
         shown: From `shown_configuration`.
         artifacts: Fingerprint of each stage's artifact.
+        name: Of the data set.
     """
     text = yaml.safe_dump(dict(shown), sort_keys=False, allow_unicode=True)
     versions = [("Python", platform.python_version())]
@@ -38,6 +41,10 @@ def configuration_section(shown: Mapping[str, Any], artifacts: Mapping[str, str]
                 rows=tuple((stage, f"{stage}/{name}") for stage, name in artifacts.items()),
             ),
             Facts(facts=tuple(versions)),
+            Text(
+                text=f"How long the stages took is of a run, not of its result: "
+                f"runs/{name}.report.html is this page with the times."
+            ),
         ),
     )
 

@@ -42,14 +42,16 @@ def training_section(metrics: pa.Table, *, best_epoch: int) -> Section:
             text=f"Epoch {best_epoch + 1} is the best: it has the highest mean of the heads' "
             "validation accuracies. Its checkpoint is the one that was exported."
         ),
-        Charts(charts=tuple(_curves(values, kind, best_epoch) for kind in ("loss", "accuracy"))),
+        Charts(
+            charts=(*_curves(values, "loss", best_epoch), *_curves(values, "accuracy", best_epoch))
+        ),
         _epoch_table(values),
     )
     return Section(key="training", title="Pretraining", blocks=blocks)
 
 
-def _curves(values: _Values, kind: str, best_epoch: int) -> Chart:
-    """Lines of the losses, or of the accuracies, over the epochs."""
+def _curves(values: _Values, kind: str, best_epoch: int) -> list[Chart]:
+    """Lines of the losses, or of the accuracies, over the epochs; none where none were measured."""
     epochs = np.array(sorted({epoch for epoch, _, _ in values}))
     series = [
         Series(
@@ -63,8 +65,10 @@ def _curves(values: _Values, kind: str, best_epoch: int) -> Chart:
         )
         if any((epoch, phase, name) in values for epoch in epochs.tolist())
     ]
+    if not series:
+        return []
     steps = max(1, -(-len(epochs) // 8))
-    return line_chart(
+    chart = line_chart(
         series,
         file=f"curves_{kind}.svg",
         title="Loss" if kind == "loss" else "Validation accuracy",
@@ -75,6 +79,7 @@ def _curves(values: _Values, kind: str, best_epoch: int) -> Chart:
         shares=kind == "accuracy",
         mark_x=best_epoch + 1,
     )
+    return [chart]
 
 
 def _by_epoch(metrics: pa.Table) -> _Values:

@@ -1,0 +1,206 @@
+"""The catalogue's flow on fake stages: what it starts, holds back and reports."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from prefect.artifacts import Artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun, State, StateType
+
+from flows.catalogue import catalogue
+from flows.full_pipeline import full_pipeline
+from tests.fakes import FakeStages
+from tests.servers import prefect_harness
+from tsp_core import errors
+from tsp_core.errors import AnnotationError, ConfigError
+
+pytestmark = [
+    pytest.mark.server,
+    pytest.mark.filterwarnings("ignore"),  # Prefect's own
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _prefect() -> Iterator[None]:
+    with prefect_harness():
+        yield
+
+
+@pytest.fixture
+def fakes(monkeypatch: pytest.MonkeyPatch) -> FakeStages:
+    return FakeStages().install(monkeypatch)
+
+
+@pytest.fixture
+def deployment() -> Iterator[UUID]:
+    """The deployment `tsp/full-pipeline`, of which no worker takes up any run."""
+    made = full_pipeline.to_deployment("full-pipeline").apply()
+    assert isinstance(made, UUID)
+    yield made
+    with get_client(sync_client=True) as client:
+        client.request("DELETE", "/deployments/{id}", path_params={"id": made})
+
+
+class Sets:
+    """A catalogue whose datasets have names of their own in each test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.prefix = folder.name.replace("_", "-")
+
+    def name(self, short: str) -> str:
+        return f"{self.prefix}-{short}"
+
+    def write(self, short: str, more: str = "") -> str:
+        path = self.folder / f"{short}.yaml"
+        path.write_text(f"name: {self.name(short)}\nroot: {self.folder}/out\n{more}\n")
+        return str(path)
+
+    def tick(self, **parameters: object) -> dict[str, str]:
+        """States by short name; of a tick that failed, those of its table."""
+        state: State[dict[str, str]] = catalogue(
+            str(self.folder), through="index", return_state=True, **parameters
+        )
+        if state.is_completed():
+            return {Path(uri).stem: text for uri, text in state.result().items()}
+        self.message = state.message or ""
+        found = Artifact.get("tsp-catalogue")
+        assert found is not None
+        table = __import__("json").loads(found.data)
+        return {Path(row["configuration"]).stem: row["state"] for row in table}
+
+    def runs(self, short: str) -> list[FlowRun]:
+        with get_client(sync_client=True) as client:
+            tag = {"tags": {"all_": [f"dataset:{self.name(short)}"]}}
+            found = client.request(
+                "POST", "/flow_runs/filter", json={"flow_runs": tag, "sort": "ID_DESC"}
+            )
+        return [FlowRun.model_validate(run) for run in found.json()]
+
+    def end(self, short: str, kind: StateType, message: str = "") -> None:
+        """Bring the run of a dataset that waits to an end."""
+        (run,) = [run for run in self.runs(short) if run.state and not run.state.is_final()]
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(run.id, State(type=kind, message=message), force=True)
+
+
+@pytest.fixture
+def sets(tmp_path: Path) -> Sets:
+    return Sets(tmp_path)
+
+
+def test_without_a_deployment_the_datasets_run_here(fakes: FakeStages, sets: Sets) -> None:
+    for name in ("a", "b"):
+        sets.write(name)
+    assert sets.tick() == {"a": "done", "b": "done"}
+    assert [run.state_name for run in sets.runs("a")] == ["Completed"]
+    fakes.forget_calls()
+    assert sets.tick() == {"a": "up to date", "b": "up to date"}
+    assert {call for calls in fakes.calls().values() for call in calls} == {"plan"}
+    assert len(sets.runs("a")) == 1
+
+
+def test_one_failure_and_one_broken_file_stop_no_other(fakes: FakeStages, sets: Sets) -> None:
+    for name in ("a", "c"):
+        sets.write(name)
+    sets.write("b", "export: {stirde: 1}")
+
+    def fail_once() -> None:
+        fakes["annotate"].on_finish = lambda: None
+        raise AnnotationError("a.json: row 3")
+
+    fakes["annotate"].on_finish = fail_once
+    assert sets.tick() == {"a": "failed", "b": "broken", "c": "done"}
+    assert "ConfigError: 2 of 3 datasets cannot run" in sets.message
+    assert "a.json: row 3" in sets.message
+    assert "b.yaml: export.stirde: unknown key" in sets.message
+
+
+def test_runs_of_the_deployment_are_started_once(
+    fakes: FakeStages, sets: Sets, deployment: UUID
+) -> None:
+    uri = sets.write("a")
+    assert sets.tick() == {"a": "started"}
+    (run,) = sets.runs("a")
+    assert (run.deployment_id, run.parent_task_run_id) == (deployment, None)
+    assert run.parameters == {"config": uri, "through": "index"}
+    assert run.name.startswith(sets.name("a"))
+    assert sets.tick() == {"a": "under way"}
+    sets.end("a", StateType.COMPLETED)
+    full_pipeline(uri, through="index")
+    assert sets.tick() == {"a": "up to date"}
+    sets.write("a", "annotate: {min_background_clips: 1}")
+    assert sets.tick() == {"a": "started"}
+    assert not any(call == "shard" for calls in fakes.calls().values() for call in calls)
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "state"),
+    [
+        (StateType.CRASHED, "", "started"),
+        (StateType.CANCELLED, "", "started"),
+        (StateType.FAILED, "StorageUnavailableError: time-out", "started"),
+        (StateType.FAILED, "ZeroDivisionError: division by zero", "started"),
+        (StateType.FAILED, "AnnotationError: a.json: row 3", "held back"),
+        (StateType.FAILED, "TrainingError: the loss is not finite", "held back"),
+    ],
+)
+def test_what_failed_for_good_waits_for_a_change(
+    fakes: FakeStages, sets: Sets, deployment: UUID, kind: StateType, error: str, state: str
+) -> None:
+    sets.write("a")
+    assert sets.tick() == {"a": "started"}
+    message = f"Flow run encountered an exception: {error}" if error else ""
+    sets.end("a", kind, message)
+    assert sets.tick() == {"a": state}
+    assert len(sets.runs("a")) == (1 if state == "held back" else 2)
+    if state == "held back":
+        assert sets.tick(retry_failed=True) == {"a": "started"}
+        sets.end("a", kind, message)
+        sets.write("a", "ingest: {max_bad_fraction: 0.5}")
+        assert sets.tick() == {"a": "started"}
+
+
+def test_one_dataset_alone(fakes: FakeStages, sets: Sets) -> None:
+    for name in ("a", "b"):
+        sets.write(name)
+    assert sets.tick(only=sets.name("b")) == {"b": "done"}
+    with pytest.raises(ConfigError, match="only: 'x': not in the catalogue"):
+        catalogue(str(sets.folder), only="x")
+
+
+def test_the_table(
+    fakes: FakeStages, sets: Sets, deployment: UUID, caplog: pytest.LogCaptureFixture
+) -> None:
+    uri = sets.write("a")
+    with caplog.at_level(logging.INFO, "flows"):
+        sets.tick()
+    assert "1 dataset: 1 started" in caplog.text
+    found = Artifact.get("tsp-catalogue")
+    assert found is not None
+    (row,) = __import__("json").loads(found.data)
+    (run,) = sets.runs("a")
+    assert row == {
+        "dataset": sets.name("a"),
+        "state": "started",
+        "last run": row["last run"],
+        "what is new": "ingest: never run; then annotate, index",
+        "configuration": uri,
+    }
+    assert row["last run"].startswith(f"[{run.name}](")
+    assert row["last run"].endswith(f"/runs/flow-run/{run.id}) Scheduled")
+
+
+def test_every_permanent_error_is_known_by_its_name() -> None:
+    from tasks.flow_runs import is_permanent
+
+    for name, kind in vars(errors).items():
+        if isinstance(kind, type) and issubclass(kind, errors.TspError) and name != "TspError":
+            message = f"Flow run encountered an exception: {name}: text with OtherError"
+            assert is_permanent(message) == issubclass(kind, errors.PermanentError)
+    assert not is_permanent("Flow run encountered an exception: RuntimeError: AnnotationError")

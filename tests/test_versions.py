@@ -1,0 +1,66 @@
+"""Every version of every kind of file is in docs/schemas.md, and every rise has a note."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tsp_core import artifacts, runs, schemas, underway
+from tsp_core.evaluation import assemble
+from tsp_core.features import manifest
+from tsp_core.model import checkpoint_info
+from tsp_core.schemas import TableSchema
+from tsp_core.training import state
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "schemas.md"
+
+
+def versions() -> dict[str, int]:
+    """The present version of every kind of file, by name."""
+    tables = [value for value in vars(schemas).values() if isinstance(value, TableSchema)]
+    tables += [schemas.gvf_schema(1), schemas.features_schema(1), schemas.predictions_schema(1)]
+    return {
+        **{table.name: table.version for table in tables},
+        "marker": artifacts.MARKER_VERSION,
+        "record": runs.RECORD_VERSION,
+        "note": underway.NOTE_VERSION,
+        "training state": state.STATE_VERSION,
+        "checkpoint": checkpoint_info.INFO_VERSION,
+        "manifest": manifest.MANIFEST_VERSION,
+        "evaluation metrics": assemble.METRICS_VERSION,
+    }
+
+
+def faults(page: str, present: dict[str, int]) -> list[str]:
+    """What a page of versions and notes lacks or gets wrong."""
+    rows = re.findall(r"^\|[^|]*\| ([a-z ]+) \| (\d+) \|", page, flags=re.MULTILINE)
+    told = {(name, int(version)) for name, version in rows}
+    notes = {
+        (name, int(version))
+        for name, version in re.findall(r"^### ([a-z ]+) (\d+)$", page, flags=re.MULTILINE)
+    }
+    found = [
+        f"{name} is {version}" for name, version in present.items() if (name, version) not in told
+    ]
+    found += [f"{name} is no kind of file" for name, _ in told if name not in present]
+    return found + [
+        f"no migration note '### {name} {risen}'"
+        for name, version in present.items()
+        for risen in range(2, version + 1)
+        if (name, risen) not in notes
+    ]
+
+
+def test_the_page_tells_all_versions_and_has_a_note_for_every_rise() -> None:
+    assert faults(PAGE.read_text(), versions()) == []
+
+
+@pytest.mark.parametrize("name", sorted(versions()))
+def test_a_rise_without_a_note_is_noticed(name: str) -> None:
+    risen = {**versions(), name: versions()[name] + 1}
+    assert faults(PAGE.read_text(), risen) == [
+        f"{name} is {risen[name]}",
+        f"no migration note '### {name} {risen[name]}'",
+    ]
