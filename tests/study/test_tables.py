@@ -31,7 +31,7 @@ def test_figures_are_those_of_the_protocol_and_absent_ones_are_left_out() -> Non
     assert "map@0.50" not in found
     assert not {"recall/Q1", "head_region", "map_probes", "silhouette", "probe_region"} & set(found)
     assert [figure.title for figure in threshold_figures(found)] == ["tIoU 0.30", "tIoU 0.70"]
-    assert [figure.key for figure in recall_figures(found)] == ["ar@1", "ar@10"]
+    assert [item.key for item in recall_figures(found)] == ["ar@1", "ar@10", "ar_area"]
     lengths = length_figures(metrics(0.3, 0.8), "map")
     assert [figure.title for figure in lengths] == ["0-2 s (4)", "over 2 s (4)"]
 

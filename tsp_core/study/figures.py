@@ -33,11 +33,11 @@ class Figure:
 
 
 MAIN = (
-    Figure(key="map", title="mAP"),
+    Figure(key="map", title="mAP, detector"),
+    Figure(key="map_probes", title="mAP, probes"),
     Figure(key="region_auc", title="Region AUC"),
     Figure(key="probe_region", title="Region accuracy"),
     Figure(key="probe_action", title="Action accuracy"),
-    Figure(key="ar_area", title="AR@AN area"),
 )
 """The headline: what an anchor-free detector and linear probes read from the frozen features."""
 
@@ -78,12 +78,13 @@ def threshold_figures(keys: Mapping[str, Any]) -> tuple[Figure, ...]:
 
 
 def recall_figures(keys: Mapping[str, Any]) -> tuple[Figure, ...]:
-    """Average recall at each number of proposals that is among the keys."""
-    return tuple(
+    """Average recall at each number of proposals that is among the keys, and the area."""
+    at = [
         Figure(key=key, title=f"AR@{key.removeprefix('ar@')}")
         for key in keys
         if key.startswith("ar@")
-    )
+    ]
+    return (*at, Figure(key="ar_area", title="Area"))
 
 
 def length_figures(

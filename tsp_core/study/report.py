@@ -105,8 +105,10 @@ _READING = (
     "Every variant trains an encoder; the encoder is then frozen, and its features of the training "
     "videos train the same small models for all: a linear probe for the region (action or not), "
     "one for the action, and an anchor-free detector. The figures are those of these models on the "
-    "evaluated videos, in per cent, as mean ± standard deviation over the seeds. So a variant "
-    "without a region head is judged by the same region AUC as one with it."
+    "evaluated videos, in per cent, as mean ± standard deviation over the seeds; accuracies are "
+    "balanced over the classes. So a variant without a region head is judged by the same region "
+    "AUC as one with it. The detector looks at rows before and after, and makes up for much that a "
+    "single row does not tell; the probes, grouped over time, have the single row alone."
 )
 
 
