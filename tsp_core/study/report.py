@@ -190,7 +190,8 @@ def _runs_section(result: StudyResult) -> Section:
 def _configuration(result: StudyResult) -> Section:
     first = result.variants[0].runs[0].artifacts
     shared = {name: first[name] for name in ("ingest", "annotate", "index") if name in first}
-    return configuration_section(shown_configuration(result.config), shared)
+    shown = shown_configuration(result.config)
+    return configuration_section(shown, shared, name=result.config.name)
 
 
 def _table(
