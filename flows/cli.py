@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows import cli_files, cli_init, cli_operate, descriptions
+from flows import cli_files, cli_init, cli_join, cli_operate, descriptions
 from flows.environment import DEBUG, is_debugging
 from flows.options import ConfigArgument, DryRunOption, JsonOption, QuietOption, SetOption
 from tsp_core.config import STAGE_NAMES, Config, StageName
@@ -300,3 +300,4 @@ def prune(
 cli_files.register(app)
 cli_init.register(app)
 cli_operate.register(app)
+cli_join.register(app)

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 from prefect.settings import PREFECT_API_URL
@@ -39,17 +40,35 @@ four shards share it."""
 
 @contextmanager
 def ray_runner(config: Config, stage: str) -> Iterator[TaskRunner[Any]]:
-    """Open the task runner of a stage on `runtime.ray_address`; a local cluster without one.
+    """Open the task runner of a stage's shards on the Ray cluster.
+
+    The connection is kept for the stages that follow, whose shards then find worker processes that
+    have imported all they need. An error closes it, which ends the shards that are left.
 
     Raises:
         ConfigError: prefect-ray is not installed, or there is no Prefect server for the workers.
+        WorkerLostError: Ray has given up on a shard.
     """
+    ray = _connected(config)
+    from prefect_ray.context import remote_options
+    from prefect_ray.task_runners import RayTaskRunner
+
+    runner: TaskRunner[Any] = RayTaskRunner()
+    asked = resources(config, stage, ray.nodes())
     try:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before ray is imported
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        with runner, remote_options(**_options(asked)), _losses_are_transient(stage):
+            yield runner
+    except BaseException:
+        ray.shutdown()
+        raise
+
+
+def _connected(config: Config) -> ModuleType:
+    """The package ray, connected to the cluster."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when ray is imported
+    try:
+        import prefect_ray.task_runners  # noqa: F401
         import ray
-        from prefect_ray.context import remote_options
-        from prefect_ray.task_runners import RayTaskRunner
     except ImportError:
         raise ConfigError(
             "runtime.runner: 'ray': the package prefect-ray is not installed; "
@@ -60,14 +79,11 @@ def ray_runner(config: Config, stage: str) -> Iterator[TaskRunner[Any]]:
             "runtime.runner: 'ray': the workers report to a Prefect server, and there is none; set "
             "PREFECT_API_URL to one that the nodes reach, or set runtime.runner to 'threads'"
         )
-    address = config.runtime.ray_address
-    own = {} if address else {"include_dashboard": False, "ignore_reinit_error": True}
-    kwargs = {"log_to_driver": False, "logging_level": logging.WARNING, **own}
-    runner: TaskRunner[Any] = RayTaskRunner(address=address, init_kwargs=kwargs)
-    with runner:
-        asked = resources(config, stage, ray.nodes())
-        with remote_options(**_options(asked)):
-            yield runner
+    if not ray.is_initialized():
+        address = config.runtime.ray_address
+        own: dict[str, Any] = {} if address else {"include_dashboard": False}
+        ray.init(address, log_to_driver=False, logging_level=logging.WARNING, **own)
+    return ray
 
 
 def _options(asked: RayResources) -> dict[str, Any]:
@@ -128,7 +144,7 @@ def prepare_worker(config: Config) -> None:
 
 
 @contextmanager
-def losses_are_transient(stage: str) -> Iterator[None]:
+def _losses_are_transient(stage: str) -> Iterator[None]:
     """Turn Ray's errors for lost nodes, processes and objects into the project's own.
 
     Raises:

@@ -170,5 +170,5 @@ def shard_runner(config: Config, stage: str) -> Iterator[TaskRunner[Any]]:
         with threads:
             yield threads
     else:
-        with cluster.ray_runner(config, stage) as runner, cluster.losses_are_transient(stage):
+        with cluster.ray_runner(config, stage) as runner:
             yield runner

@@ -30,6 +30,7 @@ class PrefectServer:
 
     api_url: str
     environment: Mapping[str, str]
+    process_group: int = 0
 
     def prefect(self, *arguments: str, timeout_seconds: float = 240.0) -> str:
         """Run the `prefect` command against this server in the repository; return its output."""
@@ -107,8 +108,8 @@ def prefect_server(folder: Path) -> Iterator[PrefectServer]:
     command = [sys.executable, "-m", "prefect", "server", "start"]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     with running(command, environment, folder / "server.log") as process:
-        wait_until(lambda: _answers(f"{api_url}/health"), process, folder / "server.log")
-        yield PrefectServer(api_url=api_url, environment=environment)
+        wait_until(lambda: answers(f"{api_url}/health"), process, folder / "server.log")
+        yield PrefectServer(api_url=api_url, environment=environment, process_group=process.pid)
 
 
 @contextmanager
@@ -184,7 +185,8 @@ def _make_bucket(store: S3Store) -> bool:
     return True
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether a GET of a URL succeeds."""
     try:
         with urllib.request.urlopen(url, timeout=2) as response:
             return bool(response.status == 200)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -94,7 +95,7 @@ def test_the_endpoint_of_one_file_is_not_that_of_the_next(
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     with storage.endpoint_restored():
         storage.use_endpoint("http://127.0.0.1:1")
-    assert "AWS_ENDPOINT_URL" not in __import__("os").environ
+    assert "AWS_ENDPOINT_URL" not in os.environ
 
 
 def test_picking_one(tmp_path: Path) -> None:

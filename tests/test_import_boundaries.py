@@ -42,6 +42,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "tsp_core.config_base",
             "tsp_core.config_data",
             "tsp_core.config_evaluate",
+            "tsp_core.config_runtime",
             "tsp_core.config_io",
             "tsp_core.config_reference",
             "tsp_core.config_study",

@@ -13,7 +13,9 @@ from tsp_core.artifacts import ArtifactRef, Recipe
 from tsp_core.config import STAGE_NAMES, Config
 from tsp_core.config_io import load_config
 from tsp_core.errors import ArtifactError
-from tsp_core.runs import read_record, record_uri, update_record
+from tsp_core.evaluation.blocks import Figures
+from tsp_core.evaluation.report import Report, render_html
+from tsp_core.runs import page_uri, read_record, record_uri, seconds_of, update_record
 from tsp_core.status import StageStatus, changes_of, num_problems, quarantined, status
 
 
@@ -212,3 +214,38 @@ def test_training_always_is_done_and_says_so(fakes: FakeStages, path: str) -> No
     found = states(status(load_config(path, assignments=["pretrain.retrain=always"])))
     assert found["pretrain"] == ("done", "retrain 'always': the next run trains anew")
     assert found["export"] == ("done", "")
+
+
+def test_the_record_keeps_how_long_making_an_artifact_took(fakes: FakeStages, path: str) -> None:
+    config = load_config(path)
+    reports = pipeline.run_all(config)
+    done = {name: report.artifact for name, report in reports.items()}
+    first = update_record(config, done, seconds=seconds_of(reports.values()))
+    assert all(entry.seconds is not None for entry in first.stages.values())
+    again = pipeline.run_all(config)
+    assert seconds_of(again.values()) == dict.fromkeys(done)
+    assert update_record(config, done, seconds=seconds_of(again.values())) == first
+    assert not storage.exists(page_uri(config)), "these fakes publish no report"
+
+
+def test_a_record_of_version_1_is_read(fakes: FakeStages, path: str) -> None:
+    config = load_config(path)
+    run(config)
+    values = json.loads(storage.read_bytes(record_uri(config)))
+    values["record_version"] = 1
+    for entry in values["stages"].values():
+        del entry["seconds"]
+    storage.write_bytes(record_uri(config), json.dumps(values).encode())
+    assert set(read_record(config).stages) == set(STAGE_NAMES)
+
+
+def test_the_page_of_a_run_has_its_times(path: str) -> None:
+    config = load_config(path)
+    report = render_html(Report(title="t", figures=Figures(figures=()), sections=()))
+    recipe = Recipe(stage="evaluate", version=1, config={}, inputs={})
+    artifact = artifacts.publish(config.root_uri, recipe, {"report.html": report.encode()})
+    update_record(config, {"evaluate": artifact}, seconds={"evaluate": 75.25})
+    page = storage.read_bytes(page_uri(config)).decode()
+    assert ">evaluate</td>" in page
+    assert ">75.2 s</td>" in page
+    assert "75.2 s" not in report

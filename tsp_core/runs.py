@@ -136,7 +136,7 @@ def _write_page(config: Config, record: RunRecord) -> None:
     from tsp_core.evaluation.report import with_run_section
     from tsp_core.evaluation.sections.timings import timings_section
 
-    page = storage.read_bytes(evaluated.artifact.file("report.html")).decode()
+    page = artifacts.read_file(evaluated.artifact, "report.html").decode()
     seconds = {name: entry.seconds for name, entry in record.stages.items()}
     text = with_run_section(page, timings_section(seconds))
     storage.write_bytes(page_uri(config), text.encode())

@@ -39,4 +39,8 @@ def tiny_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return config
 
 
-_TINY = {"epochs": "  epochs: 1", "milestones": "  milestones: []"}
+_TINY = {
+    "epochs": "  epochs: 1",
+    "milestones": "  milestones: []",
+    "subset": "  subset: validation\n  detector_epochs: 2",
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,7 +72,7 @@ class Sets:
         self.message = state.message or ""
         found = Artifact.get("tsp-catalogue")
         assert found is not None
-        table = __import__("json").loads(found.data)
+        table = json.loads(found.data)
         return {Path(row["configuration"]).stem: row["state"] for row in table}
 
     def runs(self, short: str) -> list[FlowRun]:
@@ -183,7 +184,7 @@ def test_the_table(
     assert "1 dataset: 1 started" in caplog.text
     found = Artifact.get("tsp-catalogue")
     assert found is not None
-    (row,) = __import__("json").loads(found.data)
+    (row,) = json.loads(found.data)
     (run,) = sets.runs("a")
     assert row == {
         "dataset": sets.name("a"),

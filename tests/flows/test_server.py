@@ -38,7 +38,8 @@ def test_deployments_run_on_a_worker(tiny_demo: Path, tmp_path: Path) -> None:
         server.prefect("--no-prompt", "work-pool", "create", "--type", "process", "tsp")
         server.prefect("--no-prompt", "deploy", "--all")
         deployments = post(server, "deployments/filter")
-        assert {item["name"] for item in deployments} == {"full-pipeline", "study", *STAGE_NAMES}
+        names = {"full-pipeline", "catalogue", "study", *STAGE_NAMES}
+        assert {item["name"] for item in deployments} == names
         (nightly,) = [schedule for item in deployments for schedule in item["schedules"]]
         assert not nightly["active"]
         with prefect_worker(server, "tsp", tmp_path / "worker.log"):
@@ -70,8 +71,9 @@ def check_artifacts(server: PrefectServer) -> None:
     assert len(json.loads(found["demo-ingest-videos"]["data"])) == 3
     report = found["demo-report"]
     assert report["type"] == "markdown"
-    assert report["data"].count("](data:image/png;base64,") >= 2
-    assert "(confusion.png)" not in report["data"]
+    assert report["data"].count("](data:image/svg+xml;base64,") >= 2
+    assert ".svg)" not in report["data"]
+    assert "## Timings of this run" in report["data"]
     assert "report.html](file:///" in found["demo-report-link"]["data"]
 
 

@@ -17,6 +17,8 @@ from tests.training.tiny import make_job, make_trainer
 from tsp_core.config import PretrainConfig
 from tsp_core.errors import TrainingError, WeightsError, WorkerLostError
 from tsp_core.model.checkpoint import load_checkpoint
+from tsp_core.training import failures
+from tsp_core.training.cores import share_of_cores
 from tsp_core.training.job import (
     BEST_FILE,
     JOB_FILE,
@@ -26,7 +28,7 @@ from tsp_core.training.job import (
     TrainingUpdate,
     write_json,
 )
-from tsp_core.training.launch import _error, launch, share_of_cores
+from tsp_core.training.launch import _error, launch
 from tsp_core.training.main import _failure
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -162,13 +164,14 @@ def test_the_error_of_a_training_process_is_raised_again(tmp_path: Path) -> None
 
 
 def test_a_process_s_own_error_goes_before_a_lost_connection(tmp_path: Path) -> None:
-    assert isinstance(_error(tmp_path, 1, "tail"), WorkerLostError)
+    job = make_job(tmp_path)
+    assert isinstance(_error(failures.recorded(job), 1, "tail"), WorkerLostError)
     lost = TrainingFailure(type="WorkerLostError", message="another training process was lost")
-    write_json(tmp_path / "error-0.json", lost)
-    assert isinstance(_error(tmp_path, 1, "tail"), WorkerLostError)
+    failures.record(job, lost, rank="0")
+    assert isinstance(_error(failures.recorded(job), 1, "tail"), WorkerLostError)
     own = TrainingFailure(type="TrainingError", message="the loss is not finite")
-    write_json(tmp_path / "error-1.json", own)
-    error = _error(tmp_path, 1, "tail")
+    failures.record(job, own, rank="1")
+    error = _error(failures.recorded(job), 1, "tail")
     assert isinstance(error, TrainingError)
     assert str(error) == "the loss is not finite"
 

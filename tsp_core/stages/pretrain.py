@@ -20,7 +20,7 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from tsp_core import artifacts, storage
 from tsp_core.artifacts import ArtifactRef, Recipe, fingerprint_of
-from tsp_core.config import Config, recipe_fields
+from tsp_core.config import Config, PretrainConfig, recipe_fields
 from tsp_core.errors import ConfigError
 from tsp_core.features.gvf import GvfTable, read_gvf
 from tsp_core.model.encoders import feature_size
@@ -47,11 +47,12 @@ from tsp_core.stages.base import (
     no_progress,
     reused,
 )
-from tsp_core.training import history
+from tsp_core.training import history, nodes
 from tsp_core.training.checks import check_clips, check_device, check_settings
+from tsp_core.training.cores import share_of_cores
 from tsp_core.training.index import write_index
 from tsp_core.training.job import CurvePoint, TrainingJob, TrainingUpdate
-from tsp_core.training.launch import launch, share_of_cores
+from tsp_core.training.launch import launch
 from tsp_core.training.report import checkpoint_digest, result_files, summarise
 
 VERSION = 1
@@ -142,7 +143,7 @@ def _recipe(config: Config, inputs: Inputs) -> Recipe:
         stage="pretrain",
         version=VERSION,
         config={
-            "pretrain": recipe_fields(config.pretrain),
+            "pretrain": _recipe_fields(config.pretrain),
             "clip": recipe_fields(config.clip),
             "encoder": encoder.name,
             "weights": weights_identity(
@@ -156,6 +157,11 @@ def _recipe(config: Config, inputs: Inputs) -> Recipe:
         },
         inputs=_data_digests(config, inputs),
     )
+
+
+def _recipe_fields(pretrain: PretrainConfig) -> dict[str, Any]:
+    """Two machines with four processes each train what one with eight does."""
+    return {**recipe_fields(pretrain), "processes": pretrain.nodes * pretrain.processes}
 
 
 def _data_digests(config: Config, inputs: Inputs) -> dict[str, str]:
@@ -270,6 +276,7 @@ def _job(
         gvf_stride=config.gvf.stride,
         weights_identity=recipe.config["weights"],
         device=device,
+        meeting_uri=nodes.meeting_uri(config.root_uri, config.name),
         cache_dir=config.runtime.cache_dir,
         num_threads=num_threads,
         num_workers=num_workers,

@@ -65,7 +65,11 @@ def check_device(pretrain: PretrainConfig, device: str, num_devices: int) -> Non
     Raises:
         ConfigError: Synchronised BatchNorm on the CPU, or more processes than GPUs.
     """
-    if device == "cpu" and pretrain.batch_norm == "sync" and pretrain.processes > 1:
+    if (
+        device == "cpu"
+        and pretrain.batch_norm == "sync"
+        and pretrain.nodes * pretrain.processes > 1
+    ):
         raise ConfigError(
             "pretrain.batch_norm: 'sync': torch synchronises BatchNorm on CUDA devices only; use "
             "'local' or 'frozen', or one process, on the CPU"

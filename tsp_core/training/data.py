@@ -23,7 +23,7 @@ from tsp_core.errors import VideoError
 from tsp_core.training.index import ClipIndex, open_index
 from tsp_core.video.files import local_video
 from tsp_core.video.proxy_files import local_proxy
-from tsp_core.video.proxy_reader import ProxyReader
+from tsp_core.video.proxy_reader import PictureDecoder, ProxyReader
 from tsp_core.video.reader import ClipReader
 from tsp_core.video.sampling import clip_frames, timeline_from_row
 from tsp_core.video.transforms import mirrored
@@ -92,9 +92,10 @@ class ClipDataset(Dataset[RawBatch]):
         self._folder, self._clip, self._cache_dir = folder, clip, cache_dir
         self._index: ClipIndex | None = None
         self._open: OrderedDict[int, _OpenVideo] = OrderedDict()
+        self._decoder = PictureDecoder()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_index": None, "_open": OrderedDict()}
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ClipDataset, (self._folder, self._clip, self._cache_dir)
 
     def __getitem__(self, request: Request) -> RawBatch:
         return self.__getitems__([request])
@@ -139,19 +140,27 @@ class ClipDataset(Dataset[RawBatch]):
         while len(self._open) >= OPEN_VIDEOS:
             self._open.popitem(last=False)[1].close()
         row = self._index.video_row(video_index)
-        video = self._open[video_index] = _OpenVideo(row, self._clip, self._cache_dir)
+        video = self._open[video_index] = _OpenVideo(
+            row, self._clip, self._cache_dir, self._decoder
+        )
         return video
 
 
 class _OpenVideo:
     """A video that is open for reading clips: its proxy where it has one, else its file."""
 
-    def __init__(self, row: dict[str, Any], clip: ClipConfig, cache_dir: str | None) -> None:
+    def __init__(
+        self,
+        row: dict[str, Any],
+        clip: ClipConfig,
+        cache_dir: str | None,
+        decoder: PictureDecoder,
+    ) -> None:
         self._timeline, self._clip = timeline_from_row(row), clip
         self._reader: ClipReader | ProxyReader
         if row["proxy"] is not None:
             path = local_proxy(row["proxy"], cache_dir)
-            self._reader = ProxyReader(path, self._timeline, clip)
+            self._reader = ProxyReader(path, self._timeline, clip, decoder)
             self.close = self._reader.close
             return
         with contextlib.ExitStack() as stack:

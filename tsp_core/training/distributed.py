@@ -12,6 +12,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from tsp_core.errors import ConfigError
+
 _TIMEOUT = timedelta(minutes=30)  # one process may store a checkpoint while the others wait
 
 
@@ -21,11 +23,13 @@ class World:
 
     Attributes:
         rank: This process, from 0.
+        local_rank: This process among those of its machine, from 0.
         size: Processes in all.
         device: Where this process computes.
     """
 
     rank: int
+    local_rank: int = 0
     size: int
     device: torch.device
 
@@ -33,6 +37,11 @@ class World:
     def is_first(self) -> bool:
         """Whether this process writes files and sends updates."""
         return self.rank == 0
+
+    @property
+    def is_first_here(self) -> bool:
+        """Whether this process fetches files for all of its machine."""
+        return self.local_rank == 0
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """Make backward average the gradients over all processes."""
@@ -73,17 +82,54 @@ class World:
             dist.barrier()
 
 
-def join_world(device: str) -> World:
-    """Join the processes that torchrun started, over loopback: gloo on the CPU, NCCL on CUDA."""
+def join_world(device: str, *, node: int = 0, num_nodes: int = 1) -> World:
+    """Join the processes that torchrun started: gloo on the CPU, NCCL on CUDA.
+
+    Args:
+        device: "cpu" or "cuda".
+        node: This machine among all.
+        num_nodes: Machines that train together.
+
+    Raises:
+        ConfigError: Two machines have the same number.
+    """
     rank = int(os.environ.get("RANK", "0"))
     size = int(os.environ.get("WORLD_SIZE", "1"))
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     chosen = torch.device("cpu")
     if device == "cuda":
-        chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        chosen = torch.device("cuda", local_rank)
         torch.cuda.set_device(chosen)
+    store = None
+    if num_nodes > 1:
+        store = _store(size, node)
+        rank = node * (size // num_nodes) + local_rank
     if size > 1:
-        dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=_TIMEOUT)
-    return World(rank=rank, size=size, device=chosen)
+        backend = "nccl" if device == "cuda" else "gloo"
+        # Without a store, rank and size it takes torchrun's.
+        given = {} if store is None else {"store": store, "rank": rank, "world_size": size}
+        dist.init_process_group(backend, timeout=_TIMEOUT, **given)
+    return World(rank=rank, local_rank=local_rank, size=size, device=chosen)
+
+
+def _store(size: int, node: int) -> Any:
+    """The TCP store through which the processes of several machines find each other.
+
+    torchrun numbers machines by their addresses, and anew after each loss. Here a machine keeps
+    its number, so that the flow's is the first, which writes files and tells the progress, and
+    every clip is seen by the same process as before.
+    """
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    is_host = os.environ["RANK"] == "0"  # as torchrun counts, whose first machine is `host`
+    store = dist.TCPStore(  # type: ignore[attr-defined]
+        host, port, size, is_host, _TIMEOUT, wait_for_workers=False
+    )
+    if store.add(f"processes of node {node}", 1) > int(os.environ["LOCAL_WORLD_SIZE"]):
+        raise ConfigError(
+            f"--node {node}: another machine of the training has this number; give each of them "
+            "one of its own"
+        )
+    return store
 
 
 def leave_world() -> None:

@@ -21,6 +21,8 @@ from tsp_core.errors import ArtifactError, GvfError
 
 _CLIPS, _VIDEOS, _GVF = "clips.arrow", "videos.arrow", "gvf.npy"
 _LISTS = ["pts", "keyframes"]  # columns of lists, of as many numbers as a video has frames
+INDEX_FILES = (_CLIPS, _VIDEOS, _GVF)
+"""Names of the files in an index's folder; the last is there when global features are used."""
 
 
 @dataclass(frozen=True, kw_only=True)

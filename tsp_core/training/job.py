@@ -27,6 +27,8 @@ class TrainingJob(Frozen):
         gvf_stride: Sampled frames between the clips they were pooled over.
         weights_identity: What identifies the initial weights; kept in the checkpoint.
         device: "cpu" or "cuda".
+        node: This machine among all that train together; the flow's is 0.
+        meeting_uri: Where the other machines learn of the training.
         cache_dir: Local folder for remote videos and weights.
         num_threads: Threads of each training process.
         num_workers: Loader processes of each training process.
@@ -42,6 +44,8 @@ class TrainingJob(Frozen):
     gvf_stride: int
     weights_identity: str
     device: Literal["cpu", "cuda"]
+    node: int = 0
+    meeting_uri: str = ""
     cache_dir: str | None = None
     num_threads: int = 1
     num_workers: int = 0
@@ -52,6 +56,16 @@ class TrainingJob(Frozen):
         return storage.join(self.work_uri, "state.pt")
 
     @property
+    def data_uri(self) -> str:
+        """Folder of what the other machines need to begin."""
+        return storage.join(self.work_uri, "data")
+
+    @property
+    def failures_uri(self) -> str:
+        """Folder of the errors that ended processes, where several machines train."""
+        return storage.join(self.work_uri, "failures")
+
+    @property
     def events_uri(self) -> str:
         """Folder of TensorBoard events."""
         return storage.join(self.work_uri, "tensorboard")
@@ -59,6 +73,25 @@ class TrainingJob(Frozen):
     def path(self, name: str) -> Path:
         """A file of this run's folder."""
         return Path(self.folder) / name
+
+
+class Meeting(Frozen):
+    """Where the machines of a training meet, as the first one tells the others.
+
+    Attributes:
+        endpoint: HOST:PORT of the rendezvous.
+        run_id: Of this attempt at the training.
+        data_uri: Folder with the job and its clip index.
+    """
+
+    endpoint: str
+    run_id: str
+    data_uri: str
+
+    @property
+    def host(self) -> str:
+        """The host of the endpoint."""
+        return self.endpoint.rsplit(":", 1)[0]
 
 
 class MetricRow(NamedTuple):

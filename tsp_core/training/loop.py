@@ -274,7 +274,7 @@ class Trainer:
     def _resumed(self) -> Position:
         """Continue from the stored checkpoint, if there is one."""
         local = self.job.path("resumed.pt")
-        if self.world.is_first:
+        if self.world.is_first_here:
             local.unlink(missing_ok=True)
             fetch_state(self.job.state_uri, local)
         self.world.wait()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tsp_core.errors import TrainingError, TspError, WorkerLostError
 from tsp_core.tether import die_with_parent
+from tsp_core.training import failures
 from tsp_core.training.job import (
     BEST_FILE,
     RESULT_FILE,
@@ -29,7 +30,14 @@ UPDATE_PREFIX = "tsp-update "
 _SECONDS_BETWEEN_UPDATES = 0.5
 
 _OUT_OF_MEMORY = ("OutOfMemory", "DefaultCPUAllocator", "MemoryError")
-_LOST = ("DistBackendError", "DistNetworkError", "gloo", "Connection", "DataLoader worker")
+_LOST = (
+    "DistBackendError",
+    "DistNetworkError",
+    "DistStoreError",
+    "gloo",
+    "Connection",
+    "DataLoader worker",
+)
 """Signs in errors of torch that another training process or a loader process is gone."""
 
 
@@ -39,11 +47,12 @@ def main(job_file: str) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     job = TrainingJob.model_validate_json(Path(job_file).read_text(encoding="utf-8"))
     try:
+        if job.pretrain.nodes > 1 and failures.is_hopeless(job):
+            return 1  # torchrun restarts all processes after any error; this ends that at once
         train(job)
     except Exception as error:
         traceback.print_exc()
-        failure = _failure(error)
-        write_json(job.path(f"error-{os.environ.get('RANK', '0')}.json"), failure)
+        failures.record(job, _failure(error), rank=os.environ.get("LOCAL_RANK", "0"))
         return 1
     return 0
 
@@ -58,7 +67,7 @@ def train(job: TrainingJob) -> None:
 
     torch.set_num_threads(job.num_threads)
     torch.backends.cudnn.benchmark = True
-    world = join_world(job.device)
+    world = join_world(job.device, node=job.node, num_nodes=job.pretrain.nodes)
     try:
         trainer = Trainer(job, world, _Reporter())
         position = trainer.run()

@@ -62,8 +62,8 @@ def stored_frames(
     if frames == "all":
         return np.arange(timeline.num_frames, dtype=np.int64)
     samples = sampled_frames(timeline, clip)
-    is_new = np.diff(samples, prepend=-1) > 0
-    return np.asarray(samples[is_new], dtype=np.int64)
+    each_once: NDArray[np.int64] = samples[np.diff(samples, prepend=-1) > 0]
+    return each_once
 
 
 def proxied_clip_frames(
@@ -90,7 +90,8 @@ def proxied_clip_frames(
         return exact
     samples = sampled_frames(timeline, clip)
     first = int(start_seconds * clip.frame_rate + _TICK_TOLERANCE)
-    return samples[(first + np.arange(clip.length)).clip(max=len(samples) - 1)]
+    shown: NDArray[np.int64] = samples[(first + np.arange(clip.length)).clip(max=len(samples) - 1)]
+    return shown
 
 
 def write_proxy(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tsp_core.config import ClipConfig
 from tsp_core.errors import VideoError
 from tsp_core.schemas import PROXY, check_metadata
-from tsp_core.video.decode import cause
+from tsp_core.video.decode import cause, frame_pts
 from tsp_core.video.proxy import (
     ROWS_PER_BATCH,
     SETTINGS_KEY,
@@ -31,6 +31,42 @@ from tsp_core.video.proxy import (
 from tsp_core.video.sampling import FrameTimeline
 
 
+class PictureDecoder:
+    """Decodes pictures of proxies, of any number of them in turn.
+
+    Made anew for each, decoder and scaler take as long to set up as four pictures to decode.
+    """
+
+    def __init__(self) -> None:
+        self._contexts: dict[str, VideoCodecContext] = {}
+        self._reformat = VideoReformatter().reformat
+
+    def start(self, codec: str) -> Callable[[Packet[Any] | None], Sequence[VideoFrame]]:
+        """Return the function that decodes packets, of a stream that starts at a keyframe."""
+        if codec not in self._contexts:
+            context = CodecContext.create(codec, "r")
+            assert isinstance(context, VideoCodecContext)
+            context.thread_count = 1
+            self._contexts[codec] = context
+        self._contexts[codec].flush_buffers()
+        return self._contexts[codec].decode
+
+    def rgb(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """The picture as it was before coding, apart from the loss; its size is even."""
+        # What `clip.color` says about the colours of the video was done before.
+        converted = self._reformat(
+            frame,
+            format="rgb24",
+            src_colorspace=Colorspace.ITU601,
+            src_color_range=ColorRange.JPEG,
+            threads=1,
+        )
+        plane = converted.planes[0]
+        rows = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(-1, plane.line_size)
+        picture: NDArray[np.uint8] = rows[:, : 3 * converted.width].reshape(len(rows), -1, 3)
+        return picture
+
+
 class ProxyReader:
     """Reads clips of one video from its proxy, which is mapped into memory.
 
@@ -38,14 +74,22 @@ class ProxyReader:
         path: Local file of the proxy.
         timeline: The video's frames, as measured at ingest.
         clip: What a clip is; as it was when the proxy was made, except for length and crop.
+        decoder: One that other readers of the same thread use too.
 
     Raises:
         VideoError: missing, or corrupted: it is not the proxy of this video.
         ArtifactError: It is of an unknown version.
     """
 
-    def __init__(self, path: Path, timeline: FrameTimeline, clip: ClipConfig) -> None:
+    def __init__(
+        self,
+        path: Path,
+        timeline: FrameTimeline,
+        clip: ClipConfig,
+        decoder: PictureDecoder | None = None,
+    ) -> None:
         self._path, self._timeline, self._clip = path, timeline, clip
+        self._decoder = decoder or PictureDecoder()
         try:
             self._map = pa.memory_map(str(path))
             self._file = pa.ipc.open_file(self._map)
@@ -58,11 +102,7 @@ class ProxyReader:
         settings = json.loads(facts[SETTINGS_KEY])
         self._stored = stored_frames(timeline, clip, settings["frames"])
         self._interval = settings["keyframe_interval"]
-        decoder = CodecContext.create(settings["codec"], "r")
-        assert isinstance(decoder, VideoCodecContext)
-        self._decoder = decoder
-        self._decoder.thread_count = 1
-        self._reformat = VideoReformatter().reformat
+        self._codec = settings["codec"]
 
     def close(self) -> None:
         """Close the file."""
@@ -97,35 +137,19 @@ class ProxyReader:
         decoded = self._decoded(int(places[0]), int(places[-1]))
         for place, picture in zip(places[is_first].tolist(), pictures, strict=True):
             frame = next(frame for found, frame in decoded if found == place)
-            picture[:] = self._rgb(frame)[top : top + height, left : left + width]
+            picture[:] = self._decoder.rgb(frame)[top : top + height, left : left + width]
         return pictures if is_first.all() else pictures[np.cumsum(is_first) - 1]
-
-    def _rgb(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """The picture as it was before coding, apart from the loss; its size is even."""
-        # What `clip.color` says about the colours of the video was done before.
-        converted = self._reformat(
-            frame,
-            format="rgb24",
-            src_colorspace=Colorspace.ITU601,
-            src_color_range=ColorRange.JPEG,
-            threads=1,
-        )
-        plane = converted.planes[0]
-        rows = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(-1, plane.line_size)
-        picture: NDArray[np.uint8] = rows[:, : 3 * converted.width].reshape(len(rows), -1, 3)
-        return picture
 
     def _decoded(self, first: int, last: int) -> Iterator[tuple[int, VideoFrame]]:
         """Decode from the keyframe before a place to another; yield place and frame."""
-        decode = self._decoder.decode
+        decode = self._decoder.start(self._codec)
         try:
-            self._decoder.flush_buffers()
             for place, packet in self._packets(first - first % self._interval, last):
                 for frame in decode(packet):
-                    yield frame.pts, frame
+                    yield frame_pts(frame), frame
                 if place == last:
                     for frame in decode(None):
-                        yield frame.pts, frame
+                        yield frame_pts(frame), frame
         except av.FFmpegError as error:
             raise self._damaged(cause(error)) from None
         raise self._damaged(f"frame {self._stored[last]} is not there")

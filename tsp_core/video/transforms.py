@@ -59,11 +59,14 @@ def normalise_clips(frames: torch.Tensor) -> torch.Tensor:
         return torch.from_numpy(values).to(frames.device).expand(frames.shape[2:]).contiguous()
 
     scale, shift = constant(_SCALE), constant(_SHIFT)
-    clips = torch.empty(frames.shape, dtype=torch.float32, device=frames.device)
-    # On a CPU clip by clip, which the cache holds; on a GPU all at once.
-    is_cpu = frames.device.type == "cpu"
-    for clip, source in zip(clips, frames, strict=True) if is_cpu else [(clips, frames)]:
-        clip.copy_(source).mul_(scale).sub_(shift)
+    if frames.device.type != "cpu":
+        clips = frames.to(torch.float32).mul_(scale).sub_(shift)
+    else:
+        # NumPy asks for huge pages, torch for a page fault every 4 kB. Clip by clip, because the
+        # cache holds one.
+        clips = torch.from_numpy(np.empty(frames.shape, dtype=np.float32))
+        for clip, source in zip(clips, frames, strict=True):
+            clip.copy_(source).mul_(scale).sub_(shift)
     return clips.permute(0, 4, 1, 2, 3)
 
 
