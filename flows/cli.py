@@ -22,10 +22,11 @@ import typer
 from flows import cli_files, cli_init, cli_join, cli_operate, descriptions
 from flows.environment import DEBUG, is_debugging
 from flows.options import ConfigArgument, DryRunOption, JsonOption, QuietOption, SetOption
-from tsp_core.config import STAGE_NAMES, StageName
-from tsp_core.errors import PermanentError, TrainingError, TspError
+from tsp_core.config import STAGE_NAMES, Config, StageName
+from tsp_core.errors import ConfigError, PermanentError, TrainingError, TspError
 
 if TYPE_CHECKING:
+    from tsp_core.artifacts import ArtifactRef
     from tsp_core.stages.base import StageReport
 
 app = typer.Typer(
@@ -107,7 +108,8 @@ def run(
 ) -> None:
     """Run the whole pipeline as a Prefect flow; what is up to date is reused.
 
-    Uses Prefect's embedded server, or that of PREFECT_API_URL.
+    A configuration with study.variants is run once per variant and seed, and compared. Uses
+    Prefect's embedded server, or that of PREFECT_API_URL.
     """
     if dry_run:
         stages = STAGE_NAMES[: STAGE_NAMES.index(through) + 1]
@@ -124,8 +126,11 @@ def _show_plan(
     from tsp_core import status as state
     from tsp_core.config_io import load_config
 
-    found = state.status(load_config(config, assignments=assignments))
-    found = [entry for entry in found if entry.stage in stages]
+    settings = load_config(config, assignments=assignments)
+    if settings.study.variants:
+        _show_study(settings, as_json=as_json)
+        return
+    found = [entry for entry in state.status(settings) if entry.stage in stages]
     if as_json:
         print_json({"stages": stages_document(found)})
     else:
@@ -137,8 +142,11 @@ def _run_pipeline(
 ) -> None:
     from tsp_core.config_io import load_config, parse_assignments
 
-    load_config(config, assignments=assignments)  # says what is wrong before anything starts
+    settings = load_config(config, assignments=assignments)  # says what is wrong at once
     _prepare_prefect()
+    if settings.study.variants:
+        _run_study(config, assignments, through, quiet=quiet, as_json=as_json)
+        return
     from flows.console import displayed
     from flows.full_pipeline import full_pipeline
     from tasks.progress import observed_by
@@ -157,6 +165,38 @@ def _print_reports(reports: Mapping[str, StageReport], *, as_json: bool) -> None
         print_json(reports_document(reports))
     else:
         print_results(reports)
+
+
+def _show_study(config: Config, *, as_json: bool) -> None:
+    from flows.console import print_study_status
+    from flows.documents import print_json, runs_document
+    from tsp_core.study.state import study_status
+
+    found = study_status(config)
+    if as_json:
+        print_json({"runs": runs_document(found)})
+    else:
+        print_study_status(found)
+
+
+def _run_study(
+    config: str, assignments: Sequence[str], through: StageName, *, quiet: bool, as_json: bool
+) -> None:
+    from flows.console import displayed, print_study
+    from flows.documents import print_json, study_document
+    from flows.study import study
+    from tasks.progress import observed_by
+    from tsp_core.config_io import parse_assignments
+
+    if through != STAGE_NAMES[-1]:
+        raise ConfigError(f"--through {through}: a study is run as a whole; leave --through out")
+    with displayed(quiet=quiet) as progress, observed_by(progress):
+        start: Callable[..., ArtifactRef] = study
+        comparison = start(config, **parse_assignments(assignments))
+    if as_json:
+        print_json(study_document(comparison))
+    else:
+        print_study(comparison)
 
 
 def _prepare_prefect() -> None:
@@ -214,7 +254,11 @@ def status(
     from tsp_core import status as state
     from tsp_core.config_io import load_config
 
-    found = state.status(load_config(config, assignments=assignments or ()))
+    settings = load_config(config, assignments=assignments or ())
+    if settings.study.variants:
+        _show_study(settings, as_json=as_json)
+        return
+    found = state.status(settings)
     current = {entry.stage: entry.artifact for entry in found if entry.artifact is not None}
     shown = (found, state.quarantined(current), state.num_problems(current))
     if as_json:

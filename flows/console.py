@@ -15,9 +15,11 @@ from rich.table import Table
 from flows.documents import result_uris
 from tsp_core import status as state
 from tsp_core import storage
+from tsp_core.artifacts import ArtifactRef
 from tsp_core.prune import Garbage
 from tsp_core.stages.base import Progress as StageProgress
 from tsp_core.stages.base import ProgressCallback, StageReport, no_progress
+from tsp_core.study.state import RunStatus
 
 PLAIN_INTERVAL_SECONDS = 10.0
 _OWN_LOGGERS = {"flows": logging.INFO, "tasks": logging.INFO, "tsp_core": logging.WARNING}
@@ -142,6 +144,18 @@ def print_results(reports: Mapping[str, StageReport]) -> None:
                 _print_pair(console, f"validation {key.replace('_', ' ')}", f"{value:.1%}")
 
 
+def print_study(comparison: ArtifactRef) -> None:
+    """Print what a study ends with: the table of its variants, and where the report is."""
+    console = Console()
+    rows = storage.read_bytes(comparison.file("table.md")).decode().splitlines()
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    table = Table(*cells[0], box=None, pad_edge=False)
+    for row in cells[2:]:
+        table.add_row(*map(_escaped, row))
+    console.print(table, soft_wrap=True)
+    _print_pair(console, "report", storage.redact(comparison.file("report.html")))
+
+
 def _print_pair(console: Console, name: str, value: str) -> None:
     console.print(f"{name:<36} {value}", markup=False, highlight=False, soft_wrap=True)
 
@@ -179,6 +193,17 @@ def print_plan(found: Sequence[state.StageStatus]) -> None:
         where = storage.redact(entry.artifact.uri) if entry.artifact else entry.reason
         todo = f"{entry.num_videos_to_do} of {entry.num_videos}" if entry.num_videos else ""
         table.add_row(entry.stage, f"[{color}]{verb}[/{color}]", _escaped(where), todo)
+    console.print(table, soft_wrap=True)
+
+
+def print_study_status(found: Sequence[RunStatus]) -> None:
+    """Print how far each run of a study is."""
+    console = Console()
+    table = Table("run", "state", "why / where", box=None, pad_edge=False)
+    for entry in found:
+        where = storage.redact(entry.artifact.uri) if entry.artifact else entry.reason
+        color = _COLORS[entry.state]
+        table.add_row(entry.label, f"[{color}]{entry.state}[/{color}]", _escaped(where))
     console.print(table, soft_wrap=True)
 
 

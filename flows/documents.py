@@ -9,7 +9,9 @@ from typing import Any
 
 from tsp_core import status as state
 from tsp_core import storage
+from tsp_core.artifacts import ArtifactRef
 from tsp_core.stages.base import StageReport
+from tsp_core.study.state import RunStatus
 
 PLACES = {
     "features": ("export", ""),
@@ -67,6 +69,25 @@ def status_document(
         "quarantined": [asdict(video) for video in videos],
         "num_annotation_problems": num_problems,
     }
+
+
+def runs_document(found: Sequence[RunStatus]) -> list[dict[str, Any]]:
+    """Describe how far each run of a study is."""
+    return [
+        {
+            "run": entry.label,
+            "state": entry.state,
+            "reason": entry.reason,
+            "artifact": storage.redact(entry.artifact.uri) if entry.artifact else None,
+        }
+        for entry in found
+    ]
+
+
+def study_document(comparison: ArtifactRef) -> dict[str, Any]:
+    """Say what a study found, and where its report is."""
+    results = json.loads(storage.read_bytes(comparison.file("results.json")))
+    return {"report": storage.redact(comparison.file("report.html")), "study": results}
 
 
 def print_json(document: Any) -> None:

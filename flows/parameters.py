@@ -26,6 +26,7 @@ from tsp_core.config import (
     PretrainConfig,
     RuntimeConfig,
     Section,
+    StudyConfig,
 )
 
 
@@ -82,6 +83,14 @@ class EvaluateChanges(_Changes, EvaluateConfig):
 
 class RuntimeChanges(_Changes, RuntimeConfig):
     """How the work is done on this machine, where it differs from the file."""
+
+
+class StudyChanges(_Changes, StudyConfig):
+    """The variants and seeds, where they differ from the file."""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> StudyChanges:
+        return self  # the baseline may be one of the file's variants
 
 
 def load(config: str, **changes: Any) -> Config:

@@ -65,6 +65,14 @@ def _report(reports: Mapping[str, StageReport]) -> str:
     return ""
 
 
+@best_effort
+def show_study(comparison: ArtifactRef, *, key_prefix: str) -> None:
+    """Show the comparison of a study with its charts, and a link to its page."""
+    text = _with_pictures(_text_file(comparison, "report.md"), comparison)
+    create_markdown_artifact(text, key=f"{key_prefix}-study", description="Study")
+    _link(comparison.file("report.html"), f"{key_prefix}-study-link", "study")
+
+
 def _timings(reports: Mapping[str, StageReport]) -> str:
     rows = "\n".join(
         f"| {name} | {'up to date' if report.seconds is None else f'{report.seconds:,.1f} s'} |"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +38,7 @@ class FakeStage:
         on_shard: Called in each shard; raise to make it fail.
         on_finish: Called in `finish`.
         calls: Names of the functions that were called, in order.
+        more_files: What it publishes beside its one file.
     """
 
     name: str
@@ -45,6 +47,7 @@ class FakeStage:
     on_finish: Callable[[], None] = lambda: None
     calls: list[str] = field(default_factory=list)
     content: str = "1"
+    more_files: dict[str, bytes] = field(default_factory=dict)
     max_at_a_time: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _running: int = 0
@@ -84,7 +87,7 @@ class FakeStage:
         self.on_finish()
         for epoch in range(3):
             progress(Progress(stage=self.name, done=epoch + 1, total=3, unit="epochs"))
-        files = {"out.txt": self.content.encode()}
+        files: dict[str, Path | bytes] = {"out.txt": self.content.encode(), **self.more_files}
         summary: dict[str, Any] = {"num_items": plan.num_items}
         artifact = artifacts.publish(config.root_uri, plan.recipe, files, summary=summary)
         return StageReport(stage=self.name, artifact=artifact, summary=summary)

@@ -18,6 +18,7 @@ PACKAGES = ("flows", "tasks", "tsp_core")
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"flows"}),
     frozenset({"tasks"}),
+    frozenset({"tsp_core.study"}),
     frozenset(
         {
             "tsp_core.catalogue",
@@ -44,6 +45,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "tsp_core.config_runtime",
             "tsp_core.config_io",
             "tsp_core.config_reference",
+            "tsp_core.config_study",
             "tsp_core.schemas",
             "tsp_core.storage",
             "tsp_core.faults",

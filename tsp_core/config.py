@@ -38,6 +38,7 @@ from tsp_core.config_data import (
 )
 from tsp_core.config_evaluate import EvaluateConfig, LocalizerName
 from tsp_core.config_runtime import RayResources, RuntimeConfig
+from tsp_core.config_study import StudyConfig
 from tsp_core.extensions import load_extensions
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "RuntimeConfig",
     "Section",
     "StageName",
+    "StudyConfig",
     "recipe_fields",
 ]
 
@@ -262,6 +264,7 @@ class Config(Section):
     export: ExportConfig = ExportConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+    study: StudyConfig = StudyConfig()
 
     @model_validator(mode="before")
     @classmethod

@@ -80,7 +80,35 @@ def parse_config(values: Mapping[str, Any], *, source: str) -> Config:
         raise ConfigError(
             f"{source}: root: missing; set it to the folder or URI where everything is written"
         )
+    _check_study(config, source)
     return config
+
+
+def changed_config(
+    config: Config, changes: Mapping[str, Mapping[str, Any]], *, source: str
+) -> Config:
+    """The configuration of one run of a study: keys replaced, and no study of its own.
+
+    Args:
+        config: Of the study.
+        changes: Keys and values by section; paths are absolute.
+        source: What errors name.
+
+    Raises:
+        ConfigError: Naming the source, each wrong key, its value and the fix.
+    """
+    values = config.model_dump(exclude={"study"})
+    _merge(values, changes)
+    return parse_config(values, source=source)
+
+
+def _check_study(config: Config, source: str) -> None:
+    """Find out at once whether a variant is wrong, not hours later when it is its turn."""
+    study = config.study
+    for name, changes in study.variants.items():
+        changed_config(config, changes, source=f"{source}: study.variants.{name}")
+    if study.initial is not None:
+        changed_config(config, study.initial, source=f"{source}: study.initial")
 
 
 def _read_yaml(uri: str) -> dict[str, Any]:
@@ -178,6 +206,8 @@ def _resolve_paths(values: dict[str, Any], model: type[BaseModel], *, base: str)
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             if isinstance(value, dict):
                 _resolve_paths(value, field.annotation, base=base)
+                for changes in _changes_of(value) if key == "study" else ():
+                    _resolve_paths(changes, Config, base=base)
         elif key == "extensions" and isinstance(value, (list, tuple)):
             values[key] = [
                 _absolute(item, base) if str(item).endswith(".py") else item for item in value
@@ -186,6 +216,13 @@ def _resolve_paths(values: dict[str, Any], model: type[BaseModel], *, base: str)
             values[key] = _absolute_weights(value, base)
         elif isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("uri"):
             values[key] = _absolute(value, base)
+
+
+def _changes_of(study: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the runs of a study change, as far as it is well-formed: it is not validated yet."""
+    variants = study.get("variants")
+    found = [study.get("initial"), *(variants.values() if isinstance(variants, dict) else ())]
+    return [changes for changes in found if isinstance(changes, dict)]
 
 
 def _absolute(value: Any, base: str) -> Any:

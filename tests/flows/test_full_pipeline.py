@@ -15,10 +15,12 @@ from prefect.client.schemas.objects import Artifact, FlowRun, State, TaskRun
 
 from flows import stages as stage_flows
 from flows.full_pipeline import full_pipeline
-from flows.parameters import ClipChanges, ExportChanges, IngestChanges
+from flows.parameters import ClipChanges, ExportChanges, IngestChanges, StudyChanges
+from flows.study import study
 from tasks.progress import observed_by
 from tests.fakes import FakeStages
 from tests.servers import prefect_harness
+from tests.study.made_up import published_files
 from tsp_core.artifacts import read_marker
 from tsp_core.config import STAGE_NAMES
 from tsp_core.errors import AnnotationError, ArtifactError, ConfigError, StorageError
@@ -200,3 +202,28 @@ def test_stages_that_are_not_used_do_not_run(fakes: FakeStages, config: str) -> 
     reports = full_pipeline(config, through="pretrain", gvf=changes)  # type: ignore[arg-type]
     assert list(reports) == ["ingest", "annotate", "index", "pretrain"]
     assert not fakes["gvf"].calls
+
+
+def test_a_study_runs_its_variants_and_shows_the_comparison(
+    fakes: FakeStages, config: str, tmp_path: Path
+) -> None:
+    for name in ("pretrain", "evaluate"):
+        fakes[name].more_files = published_files(name)
+    Path(config).write_text(
+        f"name: Ablation\nroot: {tmp_path}/store\n"
+        "encoder: {name: r2plus1d_tiny, weights: 'random:0'}\n"
+        "study:\n  seeds: [0, 1]\n  initial: {pretrain: {heads: tac}}\n"
+        "  variants: {tac: {pretrain: {heads: tac}}, tsp: {}}\n"
+    )
+    comparison = study(config, study=StudyChanges(seeds=(5,)))
+    assert fakes["pretrain"].calls.count("finish") == 3
+    assert fakes["ingest"].calls.count("finish") == 1
+    assert "| tac | action | none | 30.0 |" in Path(comparison.file("table.md")).read_text()
+    assert {"study comparison", "pretrain"} <= {run.name for run in task_runs_of(last_flow_run())}
+    found = artifacts_by_key()
+    assert "What the frozen features are good for" in str(found["ablation-study"].data)
+    assert "ablation-tsp-5-evaluate-summary" in found
+
+    fakes.forget_calls()
+    assert study(config, study=StudyChanges(seeds=(5,))) == comparison
+    assert not any("finish" in calls for calls in fakes.calls().values())

@@ -38,7 +38,7 @@ def test_deployments_run_on_a_worker(tiny_demo: Path, tmp_path: Path) -> None:
         server.prefect("--no-prompt", "work-pool", "create", "--type", "process", "tsp")
         server.prefect("--no-prompt", "deploy", "--all")
         deployments = post(server, "deployments/filter")
-        names = {"full-pipeline", "catalogue", *STAGE_NAMES}
+        names = {"full-pipeline", "catalogue", "study", *STAGE_NAMES}
         assert {item["name"] for item in deployments} == names
         (nightly,) = [schedule for item in deployments for schedule in item["schedules"]]
         assert not nightly["active"]

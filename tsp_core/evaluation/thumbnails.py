@@ -49,7 +49,7 @@ def video_thumbnails(
             local_video(row["uri"], row["content_hash"], cache_dir) as path,
             ClipReader(path, timeline, row["keyframes"], row["rotation_degrees"], size) as reader,
         ):
-            frames = [reader.read(np.array([index]))[0].numpy() for index in indices]
+            frames = [reader.read(np.array([index]))[0] for index in indices]
     except (VideoError, ObjectNotFoundError):
         return ()
     return tuple(_jpeg(frame) for frame in frames)

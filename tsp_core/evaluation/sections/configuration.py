@@ -56,6 +56,8 @@ def shown_configuration(config: Config) -> dict[str, Any]:
     """
     shown = _shown(config)
     del shown["runtime"], shown["root"]
+    if not config.study.variants:
+        del shown["study"]
     return shown
 
 
@@ -70,9 +72,18 @@ def _shown(section: BaseModel) -> dict[str, Any]:
             values[name] = _shown(value)
         elif extra.get("uri") or name in {"weights", "checkpoint"}:
             values[name] = _without_folder(value)
+        elif isinstance(value, dict):
+            values[name] = _without_folders(value)
         else:
             values[name] = list(value) if isinstance(value, tuple) else value
     return values
+
+
+def _without_folders(value: Any) -> Any:
+    """A study's changes, with the absolute paths among them made short."""
+    if isinstance(value, dict):
+        return {key: _without_folders(item) for key, item in value.items()}
+    return _without_folder(value) if isinstance(value, str) and "/" in value else value
 
 
 def _without_folder(value: Any) -> Any:

@@ -1,0 +1,1 @@
+"""A study: the pipeline run several times with changes and seeds, and the comparison."""
