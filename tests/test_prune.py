@@ -16,9 +16,9 @@ from tsp_core.config import Config
 from tsp_core.config_io import load_config
 from tsp_core.errors import ArtifactError
 from tsp_core.prune import find_garbage, remove
-from tsp_core.runs import record_uri, update_record
+from tsp_core.runs import StageRecord, record_uri, update_record
 from tsp_core.stages.base import Inputs, Plan
-from tsp_core.video.files import video_cache
+from tsp_core.video.files import proxy_cache, video_cache
 
 
 @pytest.fixture
@@ -211,3 +211,38 @@ def test_what_was_taken_up_again_in_the_meantime_stays(fakes: FakeStages, tmp_pa
     update_record(old, pipeline.published(old))  # a run of the old configuration reused it
     assert remove(new, found) == 0
     assert storage.exists(found[0].uri)
+
+
+def test_proxies_go_with_their_settings_and_their_videos(fakes: FakeStages, tmp_path: Path) -> None:
+    config, root = config_of(tmp_path), tmp_path / "store"
+    run(config)
+    names = ("used/known", "used/gone", "unused/known", "underway/new")
+    for name in names:
+        storage.write_bytes(str(root / "proxies" / f"{name}.arrow"), b"proxy")
+    settings = {"proxies": "used"}
+    recipe = Recipe(stage="ingest", version=1, config=settings, inputs={})
+    ref = artifacts.publish(str(root), recipe, {})
+    record = update_record(config, {})
+    entry = StageRecord(artifact=ref, recipe=recipe)
+    stages = {**record.stages, "ingest": entry}
+    record = record.model_copy(update={"name": "other", "stages": stages})
+    storage.write_bytes(str(root / "runs" / "other.json"), record.model_dump_json().encode())
+    following = Recipe(stage="ingest", version=1, config={"proxies": "underway"}, inputs={})
+    interrupt(config, Plan(recipe=following), {})
+    age(root)
+    expected = {"proxies/used/gone.arrow": "file", "proxies/unused/known.arrow": "file"}
+    assert kinds(config, root) == expected
+    assert remove(config, find_garbage(config)) == 2
+    assert storage.exists(str(root / "proxies" / "used" / "known.arrow"))
+
+
+def test_copies_of_remote_proxies_go_when_nobody_used_them_for_long(
+    fakes: FakeStages, tmp_path: Path
+) -> None:
+    config = config_of(tmp_path)
+    run(config)
+    folder = proxy_cache(config.runtime.cache_dir) / "settings"
+    for name in ("known", "unknown"):
+        storage.write_bytes(str(folder / f"{name}.arrow"), b"proxy")
+    age(folder, hours=31 * 24)
+    assert [Path(item.uri).name for item in find_garbage(config)] == ["unknown.arrow"]

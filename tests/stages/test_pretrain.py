@@ -22,10 +22,18 @@ from tests.training.tiny import (
 )
 from tsp_core import artifacts, storage
 from tsp_core.artifacts import ArtifactRef, Recipe
-from tsp_core.config import Config
+from tsp_core.config import Config, IngestConfig, ProxyConfig
 from tsp_core.errors import ConfigError, GvfError
 from tsp_core.model.checkpoint import load_checkpoint
-from tsp_core.schemas import CLIPS, VIDEOS, gvf_schema, read_table, table_from_rows, write_table
+from tsp_core.schemas import (
+    CLIPS,
+    PROXIES,
+    VIDEOS,
+    gvf_schema,
+    read_table,
+    table_from_rows,
+    write_table,
+)
 from tsp_core.stages import pretrain
 from tsp_core.stages.base import Plan, Progress
 from tsp_core.training import history
@@ -140,6 +148,36 @@ def test_what_determines_the_artifact(tmp_path: Path) -> None:
     assert pretrain.plan(clip, inputs).recipe.fingerprint != base
     later = make_inputs(tmp_path, version=2)
     assert pretrain.plan(make_config(tmp_path), later).recipe.fingerprint != base
+
+
+def test_it_depends_on_whether_and_which_proxies_are_used(tmp_path: Path) -> None:
+    inputs, config = make_inputs(tmp_path), make_config(tmp_path)
+    base = pretrain.plan(config, inputs).recipe.fingerprint
+    found = []
+    for names in ([], ["video0"], ["video0", "video1"], ["video0", "video9"]):
+        ingest = with_proxies(tmp_path, inputs["ingest"], names)
+        for codec in ("mjpeg", "h264"):
+            section = IngestConfig(proxy=ProxyConfig(enabled=True, codec=codec))
+            proxied = config.model_copy(update={"ingest": section})
+            plan = pretrain.plan(proxied, {**inputs, "ingest": ingest})
+            found.append(plan.recipe.fingerprint)
+        assert pretrain.plan(config, {**inputs, "ingest": ingest}).recipe.fingerprint == base
+    none, none_h264, one, one_h264, two, two_h264, other, other_h264 = found
+    assert none == none_h264 == base  # no proxy is there to be used
+    assert other == one  # the other one is of no video that training reads
+    assert other_h264 == one_h264
+    assert len({base, one, one_h264, two, two_h264}) == 5
+
+
+def with_proxies(root: Path, ingest: ArtifactRef, content_hashes: list[str]) -> ArtifactRef:
+    """The same artifact of ingest with a list of proxies."""
+    rows = [{"content_hash": name, "size_bytes": 1} for name in content_hashes]
+    path = root / "proxies.parquet"
+    write_table(str(path), table_from_rows(rows, PROXIES), PROXIES)
+    videos = storage.local_path(ingest.file("videos.parquet"))
+    recipe = Recipe(stage="ingest", version=1, config={"proxies": content_hashes}, inputs={})
+    files: dict[str, Path | bytes] = {path.name: path, videos.name: videos}
+    return artifacts.publish(str(root), recipe, files, digest=ingest.digest)
 
 
 def test_on_change_trains_when_the_data_changed(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -64,6 +66,79 @@ def test_the_index_is_mapped_not_copied(tmp_path: Path) -> None:
         assert not array.flags.writeable
     assert isinstance(index.gvf, np.memmap)
     assert len(pickle.dumps(index.folder)) < 1000  # what a loader process is sent
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's own figures are Linux's")
+def test_a_loader_process_has_no_copy_of_the_index(tmp_path: Path) -> None:
+    """Of 32 MB that it looks at, a process keeps next to nothing for itself."""
+    count = 1_000_000
+    clips = pa.table(
+        {
+            "video": pa.DictionaryArray.from_arrays(
+                pa.array(np.zeros(count, dtype=np.int32)), pa.array(["v0"])
+            ).cast(pa.string()),
+            "subset": pa.array(["s"]).take(pa.array(np.zeros(count, dtype=np.int32))),
+            "label_index": np.arange(count, dtype=np.int32),
+            "region": np.zeros(count, dtype=np.int8),
+            "first_start": np.zeros(count),
+            "last_start": np.ones(count),
+            "status": pa.array(["ok"]).take(pa.array(np.zeros(count, dtype=np.int32))),
+        }
+    )
+    write_index(tmp_path, videos=videos(["v0"]), clips=clips)
+    assert (tmp_path / "clips.arrow").stat().st_size > 30e6
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK_AT_INDEX, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    total, kept_bytes = done.stdout.split()
+    assert float(total) == count * (count - 1) / 2 + count
+    assert int(kept_bytes) < 3e6
+
+
+LOOK_AT_INDEX = """
+import sys
+from pathlib import Path
+from tsp_core.training.data import ClipDataset
+from tsp_core.training.index import open_index
+
+def own_bytes():
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("Anonymous:"))
+
+before = own_bytes()
+index = open_index(Path(sys.argv[1]))
+total = 0.0
+for first in range(0, len(index.regions), 1000):  # batch by batch, as a loader does
+    rows = slice(first, first + 1000)
+    labels = index.label_indices[rows].sum() + index.video_indices[rows].sum()
+    total += float(labels + index.regions[rows].sum())
+    total += float((index.first_starts[rows] + index.last_starts[rows]).sum())
+print(total, own_bytes() - before)
+"""
+
+
+def test_lists_of_a_video_are_views_of_the_file(tmp_path: Path) -> None:
+    rows = [
+        {"video": f"v{number}", "status": "ok", "pts": pts, "keyframes": [0, number]}
+        for number, pts in enumerate([[1, 5, 6], None, [2]])
+    ]
+    write_index(tmp_path, videos=table_from_rows(rows, VIDEOS), clips=clips_table(PATHS))
+    index = open_index(tmp_path)
+    found = [index.video_row(number) for number in range(3)]
+    assert [row["pts"].tolist() for row in found] == [[1, 5, 6], [], [2]]
+    assert [row["keyframes"].tolist() for row in found] == [[0, 0], [0, 1], [0, 2]]
+    assert not found[0]["pts"].flags.owndata
+
+
+def test_proxies_are_found_by_the_content_of_videos(tmp_path: Path) -> None:
+    rows = [{"video": f"v{i}", "status": "ok", "content_hash": f"h{i}"} for i in range(3)]
+    table = table_from_rows(rows, VIDEOS)
+    write_index(tmp_path, videos=table, clips=clips_table(PATHS), proxies={"h1": "uri", "x": "y"})
+    index = open_index(tmp_path)
+    assert [index.video_row(i)["proxy"] for i in range(3)] == [None, "uri", None]
 
 
 def test_clips_that_are_not_usable_are_left_out(tmp_path: Path) -> None:

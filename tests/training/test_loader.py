@@ -14,12 +14,17 @@ import pytest
 import torch
 
 from tests.synthetic import read_numbers
-from tests.training.tiny import CLIP, FEATURE_SIZE, make_job
+from tests.training.tiny import CLIP, FEATURE_SIZE, clips_table, make_job, videos_table
+from tsp_core.config import ProxyConfig
 from tsp_core.training import data
-from tsp_core.training.data import ClipDataset
-from tsp_core.training.index import ClipIndex, open_index
+from tsp_core.training.data import ClipDataset, Request
+from tsp_core.training.index import ClipIndex, open_index, write_index
 from tsp_core.training.loader import Batch, ClipLoader
 from tsp_core.training.samplers import ClipPlan
+from tsp_core.video.proxy import write_proxy
+from tsp_core.video.proxy_files import proxy_settings
+from tsp_core.video.reader import ClipReader
+from tsp_core.video.sampling import clip_frames, timeline_from_row
 from tsp_core.video.transforms import normalise_clips
 
 
@@ -58,11 +63,16 @@ def chunks(plan: ClipPlan) -> Iterator[np.ndarray]:
 
 def test_a_clip_shows_the_frames_of_its_time(index: ClipIndex) -> None:
     dataset = ClipDataset(index.folder, CLIP, None)
-    raw = dataset.__getitems__([(1, 0.0), (1, 0.5), (2, 1.0)])
+    raw = dataset.__getitems__([request(1, 0.0), request(1, 0.5), request(2, 1.0)])
     for clip, start in zip(raw.frames, (1.2, 1.2 + 0.5 * (1.3 - 8 / 15), 4 - 8 / 15), strict=True):
         first = int(start * 15 + 1e-6)
-        assert read_numbers(clip.numpy()) == list(range(first, first + 8))
+        assert read_numbers(clip.numpy(), CLIP) == list(range(first, first + 8))
     dataset.close()
+
+
+def request(row: int, ratio: float, *, flip: bool = False) -> Request:
+    """A clip, cropped at the centre."""
+    return Request(row=row, ratio=ratio, top=2, left=4, flip=flip)
 
 
 def test_batches_carry_labels_crops_flips_and_gvfs_of_their_clips(index: ClipIndex) -> None:
@@ -76,13 +86,13 @@ def test_batches_carry_labels_crops_flips_and_gvfs_of_their_clips(index: ClipInd
         assert batch.clips.dtype == torch.float32
         for place in range(len(batch)):
             row = int(plan.rows[position])
-            frames = dataset[row, float(plan.ratios[position])].frames
+            clip = dataset[request(row, float(plan.ratios[position]))].frames
+            top, left = position % 5, position % 9
+            whole = whole_frames(index, row, float(plan.ratios[position]))
+            window = whole[:, top : top + 16, left : left + 16]
+            assert np.array_equal(clip[0], whole[:, 2:18, 4:20])
             expected = normalise_clips(
-                frames,
-                crop_tops=torch.tensor([position % 5]),
-                crop_lefts=torch.tensor([position % 9]),
-                flips=torch.tensor([position % 2 == 1]),
-                crop_size=16,
+                torch.from_numpy(window[:, :, ::-1].copy() if position % 2 else window)[None]
             )
             assert torch.equal(batch.clips[place], expected[0])
             assert batch.positions[place] == position
@@ -94,6 +104,14 @@ def test_batches_carry_labels_crops_flips_and_gvfs_of_their_clips(index: ClipInd
             assert np.array_equal(batch.gvf[place], index.gvf[index.video_indices[row]])
             position += 1
     assert position == len(plan)
+
+
+def whole_frames(index: ClipIndex, row: int, ratio: float) -> np.ndarray:
+    """A clip's frames before cropping."""
+    video = index.video_row(int(index.video_indices[row]))
+    timeline = timeline_from_row(video)
+    with ClipReader(Path(video["uri"]), timeline, video["keyframes"], 0, CLIP) as reader:
+        return reader.read(clip_frames(timeline, CLIP, index.start(row, ratio)))
 
 
 def test_loader_processes_deliver_the_same_for_plan_after_plan(index: ClipIndex) -> None:
@@ -153,7 +171,43 @@ def test_few_videos_stay_open(index: ClipIndex, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(data, "OPEN_VIDEOS", 2)
     dataset = ClipDataset(index.folder, CLIP, None)
     for row in (0, 3, 6, 9, 0):
-        dataset[row, 0.0]
+        dataset[request(row, 0.0)]
         assert len(dataset._open) <= 2
     dataset.close()
     assert not dataset._open
+
+
+def test_a_video_with_a_proxy_is_read_from_it_and_others_from_themselves(tmp_path: Path) -> None:
+    index = proxied_index(tmp_path, ["video1", "video2"])
+    without = open_index(Path(make_job(tmp_path / "none").folder))
+    for number in (1, 2):
+        Path(index.video_row(number)["uri"]).unlink()
+    plan = make_plan([1, 4, 0, 8, 7, 3], [0.0, 0.3, 0.9, 1.0, 0.5, 0.2])
+    for one, other in zip(load(index, plan, 2), load(without, plan), strict=True):
+        assert np.array_equal(one.positions, other.positions)
+        assert (one.clips - other.clips).abs().mean() < 0.1  # of some 4 in all
+    proxies = [index.video_row(number)["proxy"] is not None for number in range(4)]
+    assert proxies == [False, True, True, False]
+
+
+def proxied_index(folder: Path, names: list[str]) -> ClipIndex:
+    """The tiny training set, some of its videos with proxies."""
+    make_job(folder)
+    paths = sorted((folder / "videos").glob("*.mp4"))
+    videos = videos_table(paths)
+    uris = {}
+    for row in videos.to_pylist():
+        if row["video"] in names:
+            uris[row["content_hash"]] = str(folder / f"{row['video']}.arrow")
+            settings = proxy_settings(ProxyConfig(), CLIP)
+            write_proxy(Path(row["uri"]), row, CLIP, settings, Path(uris[row["content_hash"]]))
+    write_index(folder, videos=videos, clips=clips_table(paths), proxies=uris)
+    return open_index(folder)
+
+
+def test_a_damaged_proxy_costs_its_clips_alone(tmp_path: Path) -> None:
+    index = proxied_index(tmp_path, ["video1"])
+    Path(index.video_row(1)["proxy"]).write_bytes(b"not a proxy")
+    (batch,) = load(index, make_plan([0, 3, 6]))
+    assert batch.positions.tolist() == [0, 2]
+    assert "damaged proxy" in batch.failed[0].reason

@@ -12,6 +12,7 @@ from tsp_core.video.transforms import (
     STD,
     BilinearResize,
     centre_crop_offsets,
+    mirrored,
     normalise_clips,
     rounded,
 )
@@ -106,20 +107,19 @@ def test_centre_crops_round_half_to_even_as_the_released_code(size, offsets):
     assert centre_crop_offsets(*size, 112) == offsets
 
 
-def test_clips_are_cropped_flipped_and_normalised():
+def test_clips_are_normalised_where_they_lie():
     frames = torch.randint(0, 256, (3, 2, 20, 30, 3), dtype=torch.uint8)
-    tops, lefts, flips = [0, 4, 2], [5, 0, 14], [False, True, False]
-    clips = normalise_clips(
-        frames,
-        crop_tops=torch.tensor(tops),
-        crop_lefts=torch.tensor(lefts),
-        flips=torch.tensor(flips),
-        crop_size=16,
-    )
-    assert clips.shape == (3, 3, 2, 16, 16)
+    clips = normalise_clips(frames)
+    assert clips.shape == (3, 3, 2, 20, 30)
     assert clips.dtype == torch.float32
+    assert clips.is_contiguous(memory_format=torch.channels_last_3d)
     mean, std = (torch.tensor(values).view(3, 1, 1, 1) for values in (MEAN, STD))
-    for clip, source, top, left, flip in zip(clips, frames, tops, lefts, flips, strict=True):
-        window = source[:, top : top + 16, left : left + 16].permute(3, 0, 1, 2) / 255
-        window = window.flip(3) if flip else window
-        assert torch.allclose(clip, (window - mean) / std, atol=1e-6)
+    expected = (frames.permute(0, 4, 1, 2, 3) / 255 - mean) / std
+    assert torch.allclose(clips, expected, atol=1e-6)
+    assert normalise_clips(frames[:0]).shape == (0, 3, 2, 20, 30)
+
+
+@pytest.mark.parametrize("width", [1, 7, 112, 171])
+def test_frames_are_mirrored(width):
+    frames = np.random.default_rng(0).integers(0, 256, (4, 5, width, 3), dtype=np.uint8)
+    assert np.array_equal(mirrored(frames), frames[:, :, ::-1])

@@ -6,6 +6,7 @@ device, in the process that trains, so that a quarter of the bytes travel.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import logging
@@ -126,7 +127,9 @@ class ClipLoader:
         """End the loader processes and close the videos."""
         iterator = self._loader._iterator
         if iterator is not None and hasattr(iterator, "_shutdown_workers"):
-            iterator._shutdown_workers()
+            # One that ends while it sends a batch that nobody waits for may abort; it ends then.
+            with contextlib.suppress(RuntimeError):
+                iterator._shutdown_workers()
         self._loader._iterator = None
         self._dataset.close()
 
