@@ -57,6 +57,7 @@ def write_config(path: Path, *, videos: str, annotations: Path, **runtime: str |
             **{"stride": 8, "shard_size": 2, "formats": ["h5", "npy", "pkl", "parquet"]},
             "recipes": ["actionformer"],
         },
+        "evaluate": {"detector_epochs": 3},
         "runtime": {"device": "cpu", "workers": 2, **runtime},
     }
     path.write_text(yaml.safe_dump(values))
