@@ -13,9 +13,9 @@ from typing import ParamSpec
 from uuid import UUID
 
 import httpx
-from prefect.artifacts import Artifact
+from prefect import runtime
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import Artifact as StoredArtifact
+from prefect.client.schemas.actions import ArtifactCreate
 from prefect.exceptions import PrefectException
 
 from tsp_core.errors import TspError
@@ -82,6 +82,9 @@ class LiveArtifact:
             )
 
     def _make(self, data: str | float, description: str) -> None:
-        made = Artifact(key=self.key, type=self._type, data=data, description=description).create()
-        assert isinstance(made, StoredArtifact), "the flows are synchronous"
-        self._id = made.id
+        ids = {"flow_run_id": runtime.flow_run.id, "task_run_id": runtime.task_run.id}
+        wanted = ArtifactCreate(
+            key=self.key, type=self._type, data=data, description=description, **ids
+        )
+        with get_client(sync_client=True) as client:
+            self._id = client.create_artifact(wanted).id
