@@ -11,10 +11,10 @@ SEED  ?= 0
 KILLS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test chaos bench check format docs site clean
+.PHONY: help install demo test chaos bench check lint-infra format docs site clean
 
 help:  ## Show what there is to make
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 install: $(STAMP)  ## Make the environment .venv with the command `tsp` in it
 
@@ -44,6 +44,13 @@ check: install  ## Formatter, linter, strict type check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(MAKE) --no-print-directory lint-infra
+
+lint-infra: install  ## Dockerfile, compose file, Kubernetes manifests and all YAML
+	$(BIN)/hadolint -c infra/.hadolint.yaml infra/Dockerfile
+	$(BIN)/yamllint --strict -c .yamllint.yaml infra examples prefect.yaml mkdocs.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec infra/compose.yaml
+	$(BIN)/kubernetes-validate --strict --quiet $(filter-out %/ray-cluster.yaml,$(wildcard infra/kubernetes/*.yaml))
 
 format: install  ## Format the code and fix what the linter can fix
 	$(BIN)/ruff format .

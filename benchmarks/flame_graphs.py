@@ -7,6 +7,7 @@ lies left of them is the start of Python. `python -m benchmarks.flame_graphs [--
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ from tsp_core.video.transforms import mirrored, normalise_clips
 _CLIP = ClipConfig()
 _SAMPLES_PER_SECOND = 25
 _PATHS = ("export", "training")
+_TITLE = re.compile(r'(<text id="title"[^>]*>)[^<]*')
 _FOLDER = Path(__file__).resolve().parent.parent / "docs" / "performance"
 
 
@@ -34,6 +36,9 @@ def draw(name: str, target: Path) -> None:
     recorder = [str(Path(sys.executable).with_name("py-spy")), "record", "--format", "flamegraph"]
     settings = ["--rate", str(_SAMPLES_PER_SECOND), "--output", str(target)]
     subprocess.run([*recorder, *settings, "--", *command], check=True)
+    # py-spy's title is its command line, with the folders of whoever ran it.
+    title = rf"\g<1>{name} data path, share of the samples"
+    target.write_text(_TITLE.sub(title, target.read_text(), count=1))
 
 
 def run_path(name: str, *, rounds: int = 25) -> int:

@@ -64,7 +64,7 @@ def _model_rows(
     clips = torch.randn(_BATCH_SIZE, 3, 16, 112, 112, device=device)
     seconds = _seconds_each(lambda: forward_features(prepared, clips), device, count)
     size = 2048 if quick else 8192
-    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+    a, b = (torch.randn(size, size, device=device, dtype=prepared.dtype) for _ in range(2))
     ceiling = 2 * size**3 / _seconds_each(lambda: torch.mm(a, b), device, count)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network(torch.zeros(1, 3, 16, 112, 112))

@@ -179,7 +179,7 @@ def _kind(unit: tuple[str, ...], items: list[ObjectInfo], references: _Reference
     if top == proxy_files.FOLDER and len(unit) == 3:
         is_used = name in references.proxies or "/".join(unit[:2]) in references.folders
         return None if is_used else "file"
-    if top == "training" and unit[1] != "history":
+    if top == "training" and unit[1] not in ("history", "nodes"):
         return _kind_of_training(unit, references)
     return "file" if top == underway.FOLDER and _is_old(items) else None
 

@@ -11,18 +11,35 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Mapping
 
 _PR_SET_PDEATHSIG = 1
+_PARENT = "TSP_PARENT"
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent dies."""
+def tied(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment for a child of this process that is going to call `die_with_parent`.
+
+    It names this process: a child whose parent dies while it starts up finds itself adopted.
+    """
+    return {**environment, _PARENT: str(os.getpid())}
+
+
+def die_with_parent(parent: int | None = None) -> None:
+    """Have the kernel kill this process when its parent dies; end it if the parent is dead.
+
+    Children of this process that call this in turn are tied to this process.
+
+    Args:
+        parent: Process id of the parent; by default the one named by `tied`.
+    """
     if sys.platform != "linux":
         return
-    parent = os.getppid()
+    expected = parent or int(os.environ.get(_PARENT, os.getppid()))
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died before the kernel was asked
+    if os.getppid() != expected:  # it died before the kernel was asked
         os.kill(os.getpid(), signal.SIGKILL)
+    os.environ[_PARENT] = str(os.getpid())
 
 
 if __name__ == "__main__":

@@ -40,12 +40,15 @@ class Run:
     Attributes:
         process: Leader of its process group.
         log: What it wrote, lines of standard output and error.
-        mark: Environment entry that its processes, and only they, carry.
+        mark: Environment entry that its processes, and only they, carry, but for those with an
+            environment of their own.
+        family: Its processes and their start times, when it was killed.
     """
 
     process: subprocess.Popen[bytes]
     log: Path
     mark: str
+    family: set[tuple[int, str]] = field(default_factory=set)
 
     def lines(self) -> list[str]:
         return self.log.read_text(errors="replace").splitlines()
@@ -66,6 +69,7 @@ class Run:
         return [int(match[1]) for match in found if match]
 
     def kill(self) -> None:
+        self.family |= _descendants(self.process.pid)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -73,12 +77,25 @@ class Run:
     def survivors(self, patience_seconds: float = 20.0) -> list[int]:
         """Processes of this run that outlive it; they are given a moment, then killed."""
         deadline = time.monotonic() + patience_seconds
-        while (alive := _marked(self.mark)) and time.monotonic() < deadline:
+        while (alive := self._alive()) and time.monotonic() < deadline:
             time.sleep(0.1)
         for pid in alive:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         return alive
+
+    def _alive(self) -> list[int]:
+        present = _processes()
+        family = {
+            pid for pid, start in self.family if pid in present and present[pid].start == start
+        }
+        return sorted({*family, *_marked(self.mark)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Process:
+    parent: int
+    start: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,6 +219,28 @@ class Chaos:
             for name in names
             if self.reference.get(name) != found.get(name)
         ]
+
+
+def _processes() -> dict[int, _Process]:
+    """The processes of this machine that have not ended, by id."""
+    found: dict[int, _Process] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):
+                fields = (folder / "stat").read_text().rsplit(") ", 1)[1].split()
+                if fields[0] not in "ZX":
+                    found[int(folder.name)] = _Process(parent=int(fields[1]), start=fields[19])
+    return found
+
+
+def _descendants(pid: int) -> set[tuple[int, str]]:
+    """A process and all below it, with their start times."""
+    present = _processes()
+    found, new = set(), {pid} & present.keys()
+    while new:
+        found |= new
+        new = {child for child, process in present.items() if process.parent in new} - found
+    return {(item, present[item].start) for item in found}
 
 
 def _marked(mark: str) -> list[int]:

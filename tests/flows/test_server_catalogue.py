@@ -240,7 +240,7 @@ def test_exactly_what_is_new_runs(operation: Operation) -> None:
     operation.tick()
     *_, look, more = operation.settled(6)
     row = operation.table()["kitchen"]
-    assert row["what is new"].endswith("10 new or changed videos of 12; then annotate, index")
+    assert row["what is new"].endswith("10 of 12 videos to do; then annotate, index")
     shards = [f"ingest shard {number}/3" for number in (1, 2, 3)]  # of four videos at most
     assert operation.tasks_of(more) == sorted([*PLANS, *shards])
     assert (num_videos(sets, "kitchen"), num_videos(sets, "gym")) == (12, 2)

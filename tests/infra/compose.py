@@ -73,8 +73,14 @@ def services(variables: Mapping[str, str]) -> dict[str, Any]:
         assert name in variables or kind == "-", f"{name} is not set: {default}"
         return variables.get(name) or (default or "")
 
-    text = "\n".join(line.split(" # ")[0] for line in COMPOSE.read_text().split("\n"))
-    found: dict[str, Any] = yaml.safe_load(_VARIABLE.sub(value, text))["services"]
+    def filled(item: Any) -> Any:
+        if isinstance(item, dict):
+            return {key: filled(part) for key, part in item.items()}
+        if isinstance(item, list):
+            return [filled(part) for part in item]
+        return _VARIABLE.sub(value, item) if isinstance(item, str) else item
+
+    found: dict[str, Any] = filled(yaml.safe_load(COMPOSE.read_text())["services"])
     return found
 
 

@@ -13,10 +13,8 @@ from prefect.logging.handlers import APILogHandler
 from tasks import progress as module
 from tasks.logs import forward_logs
 from tasks.progress import ProgressReporter, observed_by
-from tasks.stages import task_runner
 from tasks.workers import num_workers
 from tsp_core.config import Config, RuntimeConfig
-from tsp_core.errors import ConfigError
 from tsp_core.stages.base import Progress
 
 
@@ -120,9 +118,3 @@ def test_workers() -> None:
     assert num_workers(runtime(workers=5), "gvf") == 5
     assert num_workers(runtime(device="cuda"), "export") == 1
     assert num_workers(runtime(device="cpu"), "ingest") >= num_workers(runtime(device="cpu"), "gvf")
-
-
-def test_ray_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "prefect_ray", None)
-    with pytest.raises(ConfigError, match=r"runtime\.runner: 'ray': .* pip install prefect-ray"):
-        task_runner(runtime(runner="ray"), 2)

@@ -13,8 +13,14 @@ import torch
 from tests.servers import free_port
 from tests.training.test_launch import saved_state
 from tests.training.tiny import make_job
-from tsp_core.training.job import TrainingJob, TrainingUpdate
+from tsp_core.config import PretrainConfig, recipe_fields
+from tsp_core.errors import ConfigError
+from tsp_core.stages.pretrain import _recipe_fields
+from tsp_core.training import failures
+from tsp_core.training.distributed import _store
+from tsp_core.training.job import TrainingFailure, TrainingJob, TrainingUpdate
 from tsp_core.training.launch import launch
+from tsp_core.training.nodes import hosted, join
 
 
 def node_job(folder: Path, *, nodes: int) -> TrainingJob:
@@ -61,3 +67,54 @@ def test_a_lost_machine_is_replaced_and_the_result_is_the_same(tmp_path: Path) -
         assert torch.equal(found["model"][name], value), name
     assert not Path(job.meeting_uri).exists()
     assert not Path(job.data_uri).exists()
+
+
+def test_nobody_joins_what_does_not_begin(tmp_path: Path) -> None:
+    assert not join(str(tmp_path / "none.json"), node=1, cache_dir=None, wait_seconds=0)
+
+
+@pytest.mark.parametrize("node", [0, 2, 7])
+def test_a_node_that_the_training_does_not_have_is_refused(tmp_path: Path, node: int) -> None:
+    job = node_job(tmp_path, nodes=2)
+    with hosted(job) as meeting:
+        assert meeting is not None
+        assert meeting.host == "127.0.0.1"
+        expected = rf"--node {node}: the training has 2 machines .*give one of 1 to 1"
+        with pytest.raises(ConfigError, match=expected):
+            join(job.meeting_uri, node=node, cache_dir=None, wait_seconds=0)
+    assert not Path(job.meeting_uri).exists()
+
+
+def test_all_machines_learn_of_an_error_that_stays(tmp_path: Path) -> None:
+    first = node_job(tmp_path, nodes=2)
+    other = first.model_copy(update={"node": 1, "folder": str(tmp_path / "elsewhere")})
+    Path(other.folder).mkdir()
+    lost = TrainingFailure(type="WorkerLostError", message="connection closed")
+    failures.record(other, lost, rank="0")
+    assert not failures.is_hopeless(first)
+    own = TrainingFailure(type="WeightsError", message="w.pth: not a checkpoint")
+    failures.record(other, own, rank="1")
+    assert failures.is_hopeless(first)
+    assert own in failures.recorded(first)
+    failures.forget(first)
+    assert failures.recorded(first) == []
+
+
+def test_results_depend_on_the_number_of_processes_not_of_machines() -> None:
+    two, one = PretrainConfig(nodes=2, processes=4), PretrainConfig(processes=8)
+    assert _recipe_fields(two) == _recipe_fields(one)
+    assert _recipe_fields(two) != _recipe_fields(PretrainConfig(processes=4))
+    assert _recipe_fields(PretrainConfig()) == recipe_fields(PretrainConfig())
+
+
+def test_the_duplicate_number_of_a_machine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the second of two machines with number 1 sees it, each with one process."""
+    store = {"RANK": "0", "WORLD_SIZE": "3", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+    store |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    for name, value in store.items():
+        monkeypatch.setenv(name, value)
+    first = _store(3, node=1)
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(ConfigError, match="--node 1: another machine of the training has this"):
+        _store(3, node=1)
+    del first

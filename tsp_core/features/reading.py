@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import pickle
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from tsp_core import storage
 from tsp_core.errors import ArtifactError
-from tsp_core.features.manifest import MANIFEST, TIMES
+from tsp_core.features.manifest import MANIFEST, TIMES, parse_manifest
 from tsp_core.schemas import read_table
 
 _H5: Any = h5py  # which carries no types
@@ -57,7 +56,7 @@ def opened_export(uri: str) -> Iterator[ExportedFeatures | None]:
     Raises:
         ArtifactError: A file is damaged.
     """
-    manifest = json.loads(storage.read_bytes(storage.join(uri, MANIFEST)))
+    manifest = parse_manifest(storage.read_bytes(storage.join(uri, MANIFEST)), uri)
     formats = [name for name in _PREFERENCE if name in manifest["files"]]
     if not formats:
         yield None

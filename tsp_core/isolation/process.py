@@ -17,6 +17,7 @@ from typing import Any
 from tsp_core.isolation.heartbeat import count_in
 from tsp_core.isolation.limits import Limits, Watch, WorkerDiedError
 from tsp_core.isolation.messages import HEADER_BYTES, READY
+from tsp_core.tether import tied
 
 _POLL_SECONDS = 0.1  # only how soon a limit is noticed; messages are noticed at once
 _SECONDS_TO_END = 5.0
@@ -152,7 +153,7 @@ def _environment() -> dict[str, str]:
 def _start(fds: tuple[int, ...]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "tsp_core.isolation.child", *map(str, fds)],
-        env=_environment(),
+        env=tied(_environment()),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -132,13 +132,14 @@ class ShardFile:
     def __init__(self, uri: str, schema: TableSchema) -> None:
         self._uri, self._schema = uri, schema.with_metadata()
         self._entries: list[Entry] = []
-        self._stack = ExitStack()
 
     def __enter__(self) -> ShardFile:
-        folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="tsp-shard-"))
-        self._path = Path(folder) / "shard.parquet"
-        self._file = SealedWriter(self._path, self._schema)
-        self._stack.callback(self._file.close)
+        with ExitStack() as stack:  # which closes what is open, should the disk be full
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tsp-shard-"))
+            self._path = Path(folder) / "shard.parquet"
+            self._file = SealedWriter(self._path, self._schema)
+            stack.callback(self._file.close)
+            self._stack = stack.pop_all()
         return self
 
     def add(self, entry: Entry, table: pa.Table) -> None:

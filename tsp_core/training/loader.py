@@ -6,8 +6,10 @@ device, in the process that trains, so that a quarter of the bytes travel.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -103,7 +105,7 @@ class ClipLoader:
             # Spawned: forking a process with threads is unsafe, and a fork server's children
             # cannot tell that the trainer was killed.
             multiprocessing_context="spawn" if num_workers else None,
-            worker_init_fn=_tie_to_trainer,
+            worker_init_fn=functools.partial(_tie_to_trainer, os.getpid()),
             generator=torch.Generator(),  # the global one is the trainer's
         )
 
@@ -169,8 +171,8 @@ class _Requests(Sampler[list[Request]]):
         return len(self.positions)
 
 
-def _tie_to_trainer(worker: int) -> None:  # noqa: ARG001 - the loader passes its number
-    die_with_parent()
+def _tie_to_trainer(trainer: int, worker: int) -> None:  # noqa: ARG001 - the loader's number
+    die_with_parent(trainer)
 
 
 def _as_is(batch: Any) -> Any:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+from tsp_core.tether import tied
 from tsp_core.training.job import JOB_FILE, Meeting, TrainingJob, TrainingUpdate, write_json
 from tsp_core.training.main import UPDATE_PREFIX
 
@@ -90,7 +91,7 @@ def _environment(job: TrainingJob, meeting: Meeting | None) -> dict[str, str]:
         environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         if meeting is None or _is_loopback(meeting.host):
             environment.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
-    return environment
+    return tied(environment)
 
 
 def _is_loopback(host: str) -> bool:
