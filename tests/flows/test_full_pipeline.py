@@ -222,7 +222,7 @@ def test_a_study_runs_its_variants_and_shows_the_comparison(
     assert {"study comparison", "pretrain"} <= {run.name for run in task_runs_of(last_flow_run())}
     found = artifacts_by_key()
     assert "What the frozen features are good for" in str(found["ablation-study"].data)
-    assert "ablation-tsp-5-evaluate-summary" in found
+    assert "ablation-tsp-5-overview" in found
 
     fakes.forget_calls()
     assert study(config, study=StudyChanges(seeds=(5,))) == comparison

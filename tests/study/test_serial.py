@@ -122,7 +122,7 @@ def test_a_real_study_end_to_end(tmp_path: Path) -> None:
     small = (
         "clip={length: 4, frame_rate: 8, resize_height: 18, resize_width: 24, crop_size: 16}",
         "pretrain={epochs: 1, batch_size: 4, clips_per_segment: 2, workers: 0, warmup_epochs: 0}",
-        "evaluate={clips_per_segment: 2, batch_size: 4, detector_epochs: 2}",
+        "evaluate={clips_per_segment: 2, batch_size: 4, localizers: [probes], sensitivity: false}",
         "export={recipes: [], stride: 4}",
         "gvf={pooling: none}",
         "runtime={device: cpu}",

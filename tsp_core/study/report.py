@@ -32,8 +32,7 @@ def study_report(result: StudyResult) -> Report:
         figures=Figures(figures=tuple(_headlines(result))),
         sections=(
             _main_section(result),
-            _detection_section(result),
-            _length_section(result),
+            *_detection_sections(result),
             _reading_section(result),
             method_section(result),
             _runs_section(result),
@@ -112,15 +111,20 @@ _READING = (
 )
 
 
-def _detection_section(result: StudyResult) -> Section:
+def _detection_sections(result: StudyResult) -> list[Section]:
+    """What there is of the detector and the other localizers; nothing where none was asked for."""
     keys = _keys(result)
-    blocks: list[Block] = [
-        _table(result, "mAP by overlap, detector", figures.threshold_figures(keys)),
-        Charts(charts=(charts.threshold_chart(result),)),
-        _table(result, "Average recall by proposals per video", figures.recall_figures(keys)),
-        _table(result, "mAP by localizer", figures.LOCALIZERS),
-    ]
-    return Section(key="detection", title="Detection", blocks=tuple(blocks))
+    blocks: list[Block] = []
+    if "map" in keys:
+        blocks = [
+            _table(result, "mAP by overlap, detector", figures.threshold_figures(keys)),
+            Charts(charts=(charts.threshold_chart(result),)),
+            _table(result, "Average recall by proposals per video", figures.recall_figures(keys)),
+        ]
+    if any(figure.key in keys for figure in figures.LOCALIZERS):
+        blocks.append(_table(result, "mAP by localizer", figures.LOCALIZERS))
+    sections = [Section(key="detection", title="Detection", blocks=tuple(blocks))] if blocks else []
+    return [*sections, *([_length_section(result)] if "map" in keys else [])]
 
 
 def _length_section(result: StudyResult) -> Section:
