@@ -12,6 +12,7 @@ _DEFAULTS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_EPHEMERAL_ENABLED": "true",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",  # a fresh database on a busy machine
+    "PREFECT_CLIENT_MAX_RETRIES": "8",  # eight minutes, for a server that is restarted
     "MPLBACKEND": "Agg",
 }
 

@@ -21,6 +21,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from tasks import cluster
 from tasks.policy import stage_task
 from tasks.progress import ProgressReporter
+from tasks.restarts import through_restarts
 from tasks.workers import num_workers
 from tsp_core import pipeline
 from tsp_core.config import Config
@@ -88,6 +89,10 @@ def run_stage(config: Config, stage: str, artifacts: Inputs, *, key_prefix: str)
     Raises:
         TspError: As the stage raises it; shards that have not begun are then cancelled.
     """
+    return through_restarts(lambda: _run_stage(config, stage, artifacts, key_prefix=key_prefix))
+
+
+def _run_stage(config: Config, stage: str, artifacts: Inputs, *, key_prefix: str) -> StageReport:
     began = time.monotonic()
     inputs = pipeline.select_inputs(config, stage, artifacts)
     tasks = stage_tasks(stage)

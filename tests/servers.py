@@ -91,9 +91,9 @@ def prefect_harness() -> Iterator[None]:
 
 
 @contextmanager
-def prefect_server(folder: Path) -> Iterator[PrefectServer]:
-    """Start a Prefect server with a fresh SQLite database below `folder`."""
-    port = free_port()
+def prefect_server(folder: Path, *, port: int | None = None) -> Iterator[PrefectServer]:
+    """Start a Prefect server with an SQLite database below `folder`, fresh or as it was left."""
+    port = port or free_port()
     api_url = f"http://127.0.0.1:{port}/api"
     environment = {
         **os.environ,

@@ -54,6 +54,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "tsp_core.listed",
             "tsp_core.sealed",
             "tsp_core.artifacts",
+            "tsp_core.credentials",
             "tsp_core.isolation",
             "tsp_core.tether",
         }

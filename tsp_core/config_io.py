@@ -19,9 +19,11 @@ from pydantic import BaseModel, ValidationError
 
 from tsp_core import storage
 from tsp_core.config import Config
+from tsp_core.credentials import FIX, embedded_credentials
 from tsp_core.errors import ConfigError, ObjectNotFoundError, StorageError
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_MAX_NODES = 200_000
 
 
 def load_config(
@@ -40,6 +42,7 @@ def load_config(
     Raises:
         ConfigError: Naming the file, the key, the value and the fix.
     """
+    _refuse_credentials(uri, source=storage.redact(uri), key="the configuration's URI")
     values = _read_yaml(uri)
     _resolve_paths(values, Config, base=_folder(uri))
     extra: dict[str, Any] = {}
@@ -72,6 +75,7 @@ def parse_config(values: Mapping[str, Any], *, source: str) -> Config:
     Raises:
         ConfigError: Naming the source, each wrong key, its value and the fix.
     """
+    _refuse_credentials(values, source=source, key="")
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
@@ -124,10 +128,15 @@ def _read_yaml(uri: str) -> dict[str, Any]:
         raise ConfigError(f"{uri}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     try:
         values = yaml.safe_load(_expand_variables(text, uri))
+    except ConfigError:
+        raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"{uri}: not valid YAML: {error}") from None
+        raise ConfigError(f"{uri}: not valid YAML: {_what_is_wrong(error)}") from None
+    if _num_nodes(values, limit=_MAX_NODES) >= _MAX_NODES:
+        raise ConfigError(
+            f"{uri}: more than {_MAX_NODES} values, or an anchor that holds itself; write the "
+            "configuration without such anchors, long lists of videos into a .csv list"
+        )
     if values is None:
         values = {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
@@ -146,6 +155,46 @@ def _similar_file(uri: str) -> str:
     names = [file.name for file in path.parent.glob("*.y*ml")]
     close = difflib.get_close_matches(path.name, names, n=1)
     return f"; did you mean {str(path.with_name(close[0]))!r}?" if close else ""
+
+
+def _what_is_wrong(error: Exception) -> str:
+    """Problem and place, without the text around, which may hold what a variable stood for."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"{error.problem} in line {mark.line + 1}, column {mark.column + 1}"
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    return storage.redact(str(error))
+
+
+def _refuse_credentials(value: Any, *, source: str, key: str) -> None:
+    """Refuse passwords and signatures in URIs, wherever they stand.
+
+    Raises:
+        ConfigError: Naming the key, and not the value.
+    """
+    if isinstance(value, str) and (what := embedded_credentials(value)):
+        raise ConfigError(f"{source}: {key}: {storage.redact(value)!r} carries {what}; {FIX}")
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            inner = f"{key}.{name}" if key else str(name)
+            _refuse_credentials(item, source=source, key=inner)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _refuse_credentials(item, source=source, key=key)
+
+
+def _num_nodes(value: Any, *, limit: int) -> int:
+    """Count values, shared ones as often as they appear, up to a limit: aliases can multiply."""
+    count, waiting = 0, [value]
+    while waiting and count < limit:
+        count += 1
+        item = waiting.pop()
+        if isinstance(item, dict):
+            waiting += item.values()
+        elif isinstance(item, list):
+            waiting += item
+    return count
 
 
 def _expand_variables(text: str, source: str) -> str:
@@ -169,11 +218,13 @@ def _parse_assignment(assignment: str) -> dict[str, Any]:
     key, equals, text = assignment.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts):
-        raise ConfigError(f"--set {assignment!r}: expected key=value, as in export.stride=8")
+        shown = storage.redact(assignment)
+        raise ConfigError(f"--set {shown!r}: expected key=value, as in export.stride=8")
     try:
         value: Any = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"--set {assignment!r}: the value is not valid YAML: {error}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        shown, what = storage.redact(assignment), _what_is_wrong(error)
+        raise ConfigError(f"--set {shown!r}: the value is not valid YAML: {what}") from None
     for part in reversed(parts):
         value = {part: value}
     return dict(value)

@@ -16,7 +16,10 @@ from tests.servers import REPOSITORY, S3Store, s3_store
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
-def tsp(*arguments: str, environment: dict[str, str]) -> str:
+PLANTED = "planted-in-a-uri-93ac"
+
+
+def tsp(*arguments: str, environment: dict[str, str], status: int = 0) -> str:
     done = subprocess.run(
         [sys.executable, "-c", "from flows.cli import main; main()", *arguments],
         cwd=REPOSITORY,
@@ -27,7 +30,7 @@ def tsp(*arguments: str, environment: dict[str, str]) -> str:
         text=True,
         timeout=540,
     )
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == status, done.stdout
     return done.stdout
 
 
@@ -71,6 +74,14 @@ def test_everything_on_s3_and_no_credential_anywhere(tiny_demo: Path, tmp_path: 
         )
         output = tsp("run", str(tiny_demo), *changes, environment=environment)
         status = tsp("status", str(tiny_demo), *changes, environment=environment)
+        refused = [
+            tsp("run", str(tiny_demo), "--set", change, environment=environment, status=2)
+            for change in (
+                f"root=s3://{store.access_key}:{PLANTED}@{store.bucket}/runs",
+                f"runtime.endpoint_url=http://user:{PLANTED}@127.0.0.1:9",
+                f"ingest.videos=https://127.0.0.1:9/a.mp4?X-Amz-Signature={PLANTED}",
+            )
+        ]
         objects = stored_objects(store)
 
     assert f"{root}/export/" in output
@@ -83,9 +94,11 @@ def test_everything_on_s3_and_no_credential_anywhere(tiny_demo: Path, tmp_path: 
     videos = [data for name, data in objects.items() if name.endswith("videos.parquet")]
     assert [b"s3://" in data for data in videos] == [True]
 
-    secret = store.secret_key.encode()
-    written = {str(path): path.read_bytes() for path in (tmp_path / "prefect").rglob("*.db*")}
+    assert all("carries a" in text for text in refused)
+    places = [*(tmp_path / "prefect").rglob("*"), *(tmp_path / "cache").rglob("*")]
+    written = {str(path): path.read_bytes() for path in places if path.is_file()}
     assert any(data.startswith(b"SQLite format 3") for data in written.values())
-    texts = {"output": output, "status": status}
+    texts = {"output": output, "status": status, "refused": "".join(refused)}
     written |= {name: text.encode() for name, text in texts.items()} | objects
-    assert [name for name, data in written.items() if secret in data] == []
+    secrets = (store.secret_key.encode(), PLANTED.encode())
+    assert [name for name, data in written.items() if any(it in data for it in secrets)] == []

@@ -178,8 +178,10 @@ def _read_h5(uri: str, data: bytes) -> GvfTable:
         with _H5.File(io.BytesIO(data), "r") as file:
             names = sorted(file)
             values = [_h5_row(source, name, file[name]) for name in names]
-    except OSError as error:
-        raise GvfError(f"{source}: damaged H5 file ({error}); fetch it again") from None
+    except (GvfError, MemoryError):
+        raise
+    except Exception as error:  # h5py fails in many ways on damaged files
+        raise GvfError(f"{source}: damaged H5 file ({error}); fetch it again") from error
     if not names:
         raise GvfError(f"{source}: an H5 file without any dataset; expected one per video")
     sizes = {len(value): name for name, value in zip(names, values, strict=True)}

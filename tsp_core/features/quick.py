@@ -17,7 +17,7 @@ from tsp_core.features.folder import FeatureFolder
 from tsp_core.features.manifest import FeatureSource, Quarantined
 from tsp_core.features.rows import FeatureRows, facts_from_row
 from tsp_core.model.weights import open_encoder
-from tsp_core.video.files import local_video, validate_video_name
+from tsp_core.video.files import file_name, local_video, validate_video_name
 from tsp_core.video.probe import probe
 from tsp_core.video.sandbox import DecodingLimits, run_sandboxed
 
@@ -211,7 +211,7 @@ def _named(videos: Sequence[str]) -> tuple[dict[str, str], dict[str, Quarantined
     named: dict[str, str] = {}
     refused: dict[str, Quarantined] = {}
     for uri in videos:
-        name = posixpath.splitext(posixpath.basename(uri.rstrip("/")))[0]
+        name = posixpath.splitext(file_name(uri))[0]
         try:
             validate_video_name(name)
             if named.get(name, uri) != uri:

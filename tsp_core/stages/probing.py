@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import posixpath
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -91,6 +90,7 @@ def probe_file(uri: str, token: str, config: Config) -> dict[str, Any] | None:
 
 
 def _measured(path: Path, uri: str, config: Config) -> dict[str, Any]:
+    from tsp_core.video.files import file_name
     from tsp_core.video.probe import identify, probe
 
     limits = DecodingLimits.of(config.runtime)
@@ -108,7 +108,7 @@ def _measured(path: Path, uri: str, config: Config) -> dict[str, Any]:
         with contextlib.suppress(OSError):  # no permission, or gone by now
             identity = identify(path) if path.is_file() else {}
         # A local copy of a remote file is named by its hash, which tells people nothing.
-        reason = error.reason.replace(repr(path.name), repr(posixpath.basename(uri)))
+        reason = error.reason.replace(repr(path.name), repr(file_name(uri)))
         return quarantined(error.code, reason) | identity
 
 

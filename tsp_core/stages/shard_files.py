@@ -69,7 +69,7 @@ def read_index(uri: str, schema: str) -> list[Located]:
         try:
             text = (file.metadata.metadata or {})[_INDEX_KEY.encode()]
             return [Entry.model_validate(item) for item in json.loads(text)]
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, TypeError) as error:
             raise DamagedError(f"{uri}: no readable index ({type(error).__name__})") from None
 
     try:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -141,14 +143,39 @@ def load_state(
     """Bring model, optimiser and scaler to where a checkpoint left them; return the position.
 
     Raises:
-        ArtifactError: The checkpoint is of an unknown version.
+        ArtifactError: The checkpoint is damaged, or of an unknown version.
     """
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    if content.get("version") != STATE_VERSION:
+    with _explained(path):
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        version = content.get("version")
+    if version != STATE_VERSION:
         raise ArtifactError(
-            f"{path.name}: version {content.get('version')!r} of the training checkpoint is "
-            f"unknown to this release, which reads version {STATE_VERSION}; delete it to start anew"
+            f"{path.name}: version {version!r} of the training checkpoint is unknown to this "
+            f"release, which reads version {STATE_VERSION}; delete it to start anew"
         )
+    with _explained(path):
+        return _restore(content, model, optimizer, scaler)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # the restricted unpickler fails in many ways on damaged files
+        line = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise ArtifactError(
+            f"{path.name}: damaged training checkpoint ({line}); delete it to start anew"
+        ) from error
+
+
+def _restore(
+    content: StateDict,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+) -> Position:
     model.load_state_dict(content["model"])
     optimizer.load_state_dict(content["optimizer"])
     scaler.load_state_dict(content["scaler"])

@@ -6,6 +6,7 @@ import contextlib
 import os
 import posixpath
 import re
+import unicodedata
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,15 +22,19 @@ _FORBIDDEN = {"/": "a slash", "\\": "a backslash", "\0": "a NUL character"}
 def validate_video_name(name: str) -> str:
     """Return the name if files can be called by it; it keys tables and names exported files.
 
-    Spaces, newlines and any script are fine.
+    Spaces, tabs, newlines and any script are fine.
 
     Raises:
-        VideoError: bad_name: empty, '.' or '..', with a slash, backslash or NUL, not valid
-            Unicode, or longer than 200 bytes.
+        VideoError: bad_name: empty, '.' or '..', with a slash, backslash or another control
+            character (terminals obey them), not valid Unicode, or longer than 200 bytes.
     """
     for character, what in _FORBIDDEN.items():
         if character in name:
             raise VideoError("bad_name", f"{name!r} holds {what}; rename the video")
+    if any(
+        unicodedata.category(character) == "Cc" for character in name if character not in "\t\n"
+    ):
+        raise VideoError("bad_name", f"{name!r} holds a control character; rename the video")
     if name.strip() in ("", ".", ".."):
         raise VideoError("bad_name", f"{name!r} cannot name a file; rename the video")
     try:
@@ -43,6 +48,11 @@ def validate_video_name(name: str) -> str:
             f"{_MAX_NAME_BYTES} bytes",
         )
     return name
+
+
+def file_name(uri: str) -> str:
+    """The last part of a path or URI, without a query, which may hold a signature."""
+    return posixpath.basename(storage.redact(uri).rstrip("/"))
 
 
 @contextmanager
@@ -100,11 +110,11 @@ def _fetch(uri: str, content_hash: str | None, folder: Path, ending: str) -> Pat
                 storage.download(uri, aside)
                 found = storage.sha256_of_file(aside)
         except ObjectNotFoundError:
-            raise VideoError("missing", f"{posixpath.basename(uri)!r}: no such object") from None
+            raise VideoError("missing", f"{file_name(uri)!r}: no such object") from None
         if content_hash is not None and found != content_hash:
             raise VideoError(
                 "checksum",
-                f"{posixpath.basename(uri)!r} has SHA-256 {found}, expected {content_hash}; "
+                f"{file_name(uri)!r} has SHA-256 {found}, expected {content_hash}; "
                 "run ingest again if the file changed",
             )
         target = folder / f"{found}{ending}"

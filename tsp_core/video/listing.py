@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from tsp_core import storage
 from tsp_core.config import IngestConfig
+from tsp_core.credentials import FIX, embedded_credentials
 from tsp_core.errors import ConfigError, ObjectNotFoundError, StorageError, VideoError
 from tsp_core.video.files import validate_video_name
 
@@ -118,6 +119,8 @@ def _listed(row: Mapping[str, Any], place: str, folder: str) -> _Entry:
     uri, name, sha256 = (str(row.get(key) or "").strip() for key in ("uri", "video", "sha256"))
     if not uri:
         raise ConfigError(f"{place}: the column 'uri' is empty; give a path or URI or drop the row")
+    if what := embedded_credentials(uri):
+        raise ConfigError(f"{place}: {storage.redact(uri)!r} carries {what}; {FIX}")
     if sha256 and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise ConfigError(
             f"{place}: sha256 {sha256!r} is not a SHA-256; give 64 hexadecimal digits or nothing"
