@@ -134,13 +134,13 @@ def _text(progress: StageProgress) -> str:
 
 
 def print_results(reports: Mapping[str, StageReport]) -> None:
-    """Print what a run ends with: where things are, and the heads' validation accuracies."""
+    """Print what a run ends with: where things are, and the figures of the evaluation."""
     console = Console()
     for what, uri in result_uris(reports).items():
         _print_pair(console, what, uri)
     if "evaluate" in reports:
         for key, value in sorted(reports["evaluate"].summary.items()):
-            if "accuracy" in key and isinstance(value, int | float):
+            if ("accuracy" in key or "average_map" in key) and isinstance(value, int | float):
                 _print_pair(console, f"validation {key.replace('_', ' ')}", f"{value:.1%}")
 
 
