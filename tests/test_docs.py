@@ -37,6 +37,16 @@ def options_of(command: typer.core.TyperCommand) -> set[str]:
     return {name for parameter in command.params for name in parameter.opts} | {"--help", "-h"}
 
 
+def command_of(group: typer.core.TyperGroup, words: list[str]) -> typer.core.TyperCommand:
+    """The command that words begin with, which may be one of a group (`automations apply`)."""
+    assert words[0] in group.commands, words
+    found = group.commands[words[0]]
+    if isinstance(found, typer.core.TyperGroup):
+        return command_of(found, words[1:])
+    assert isinstance(found, typer.core.TyperCommand)
+    return found
+
+
 def test_the_site_builds_and_its_links_hold(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
@@ -62,9 +72,7 @@ def test_commands_and_options_exist(page: Path) -> None:
     group = typer.main.get_command(app)
     assert isinstance(group, typer.core.TyperGroup)
     for words in commands(page):
-        name = words[1]
-        assert name in group.commands, words
-        known = options_of(group.commands[name])  # type: ignore[arg-type]
+        known = options_of(command_of(group, words[1:]))
         given = {word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)}
         assert given <= known, (words, given - known)
 
