@@ -12,6 +12,7 @@ KILLS ?= 60
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test chaos bench check lint-infra format docs site clean
+.PHONY: help install demo test chaos fuzz bench check format docs site clean
 
 help:  ## Show what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -36,6 +37,9 @@ test: install  ## Run all tests
 chaos: install  ## Kill runs at random moments, on disk and on S3: SEED=0 KILLS=60
 	TSP_CHAOS_SEED=$(SEED) TSP_CHAOS_KILLS=$(KILLS) OMP_NUM_THREADS=1 \
 		$(BIN)/python -m pytest -m chaos -s -p no:cacheprovider tests
+
+fuzz: install  ## Damage videos at random and run them through ingest and export: SEED=0 COUNT=500
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.reliability.fuzz_media --seed $(or $(SEED),0) --count $(or $(COUNT),500)
 
 bench: install  ## Run the CPU benchmarks; writes benchmarks/results/
 	$(BIN)/python -m benchmarks.run_all

@@ -51,6 +51,7 @@ BASES = {
 }
 NUM_FRAMES = 25
 STRIDE = 3
+_BATCH_SIZE = 16
 Bytes = NDArray[np.uint8]
 _EXTREMES = (b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x80\0\0\0", b"\0\0\0\1")
 
@@ -224,8 +225,9 @@ def _check_features(
     for name, row in good.items():
         grid = clip_grid(timeline_from_row(row), config.clip, STRIDE)
         straight = decode_straight(Path(row["uri"]), row["rotation_degrees"])
-        clips = straight.frames[grid.frame_indices].permute(0, 2, 1, 3, 4)
-        expected = forward_features(encoder, clips).numpy()
+        batches = np.array_split(grid.frame_indices, len(grid) // _BATCH_SIZE + 1)
+        clips = (straight.frames[batch].permute(0, 2, 1, 3, 4) for batch in batches)
+        expected = np.concatenate([forward_features(encoder, item).numpy() for item in clips])
         path = storage.local_path(artifact.file(f"npy/{name}.npy"))
         found = np.load(path) if path.exists() else np.empty((0, 0))
         report.num_features += len(found)

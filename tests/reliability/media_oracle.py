@@ -146,7 +146,7 @@ def _check_random_reads(path: Path, row: Mapping[str, Any], straight: StraightDe
     with ClipReader(path, timeline, row["keyframes"], rotation, CLIP) as reader:
         for wanted in np.sort(places, axis=1):
             clip = reader.read(wanted)[:, top : top + size, left : left + size]
-            normal = (clip.float() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
+            normal = (torch.from_numpy(clip).float() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
             expected = straight.frames[wanted].permute(0, 2, 3, 1)
             error = float((normal - expected).abs().max())
             assert error < _TOLERANCE, f"frames {wanted} of a read differ by {error}"
