@@ -75,6 +75,7 @@ def ray_cluster() -> Iterator[RayCluster]:
     """Start two nodes of one core each, without dashboard and telemetry."""
     before = dict(os.environ)
     os.environ.update(_ENVIRONMENT)  # before ray is imported, which reads it once
+    import ray
     from ray.cluster_utils import Cluster
 
     with tempfile.TemporaryDirectory(prefix="ray-") as folder:  # short, for the sockets' paths
@@ -92,6 +93,7 @@ def ray_cluster() -> Iterator[RayCluster]:
             cluster.add_node(**node)
             yield RayCluster(cluster)
         finally:
+            ray.shutdown()  # a cluster does not shut down under its own driver
             cluster.shutdown()
             os.environ.clear()
             os.environ.update(before)

@@ -12,6 +12,7 @@ from tsp_core.evaluation import assemble
 from tsp_core.features import manifest
 from tsp_core.model import checkpoint_info
 from tsp_core.schemas import TableSchema
+from tsp_core.study import files as study_files
 from tsp_core.training import state
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "schemas.md"
@@ -30,6 +31,7 @@ def versions() -> dict[str, int]:
         "checkpoint": checkpoint_info.INFO_VERSION,
         "manifest": manifest.MANIFEST_VERSION,
         "evaluation metrics": assemble.METRICS_VERSION,
+        "study results": study_files.RESULTS_VERSION,
     }
 
 

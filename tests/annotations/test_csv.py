@@ -121,6 +121,6 @@ def test_a_video_in_two_files_is_refused(tmp_path: Path) -> None:
 
 def test_an_unknown_format_is_refused() -> None:
     with pytest.raises(
-        ConfigError, match="format 'xml': unknown; use one of activitynet, thumos14"
+        ConfigError, match="no annotation format 'xml'; known are activitynet, thumos14"
     ):
         read_annotations("labels.xml", "xml")

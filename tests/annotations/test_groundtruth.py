@@ -180,7 +180,7 @@ def test_a_subset_selects_or_names_videos(tmp_path: Path) -> None:
         ({"out": "rows.txt"}, r"out 'rows.txt': the name must end in .csv or .parquet"),
         ({"min_background_clips": -1.0}, "min_background_clips -1.0: must be 0 or more"),
         ({"min_background_clips": float("nan")}, "min_background_clips nan"),
-        ({"format": "json"}, "format 'json': unknown"),
+        ({"format": "json"}, "no annotation format 'json'"),
     ],
 )
 def test_impossible_arguments_are_refused(

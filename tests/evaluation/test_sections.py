@@ -188,7 +188,7 @@ def _config(folder: Path, **runtime: Any) -> Config:
     values = {
         "root": str(folder / "store"),
         "encoder": {"weights": str(folder / "secret" / "weights.pth")},
-        "ingest": {"videos": [str(folder / "a.mp4"), "s3://key:pass@bucket/b.mp4?token=x"]},
+        "ingest": {"videos": [str(folder / "a.mp4"), "s3://bucket/b.mp4"]},
         "annotate": {"annotations": {"training": str(folder / "train.csv")}},
         "runtime": runtime,
     }

@@ -8,7 +8,7 @@ import json
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,17 +90,16 @@ class Operation:
         state = {"type": "SCHEDULED", "state_details": {"scheduled_time": now}}
         self.api("POST", f"deployments/{deployment['id']}/create_flow_run", {"state": state})
 
-    def tasks_of(self, run: dict[str, Any]) -> list[str]:
-        """Names of a run's task runs; they arrive as events, a little later."""
+    def ran_exactly(self, run: dict[str, Any], names: Sequence[str]) -> None:
+        """Wait until a run's task runs are these and completed; they arrive as events, later."""
         chosen = {"flow_runs": {"id": {"any_": [run["id"]]}}}
 
-        def found() -> list[str] | None:
+        def found() -> bool:
             tasks = self.api("POST", "task_runs/filter", chosen)
-            is_all = len(tasks) > 0 and all(task["state_type"] == "COMPLETED" for task in tasks)
-            return sorted(task["name"] for task in tasks) if is_all else None
+            completed = sorted(t["name"] for t in tasks if t["state_type"] == "COMPLETED")
+            return completed == sorted(names) and len(tasks) == len(names)
 
-        names: list[str] = wait_for(f"the tasks of {run['name']}", found)
-        return names
+        wait_for(f"exactly {sorted(names)} in {run['name']}", found)
 
     def table(self) -> dict[str, dict[str, str]]:
         """The newest table of the catalogue, by dataset."""
@@ -219,16 +218,16 @@ def test_exactly_what_is_new_runs(operation: Operation) -> None:
     automations.notify("gym")  # starts the catalogue for this dataset alone
     look, gym = operation.settled(2)
     assert (look["parameters"]["only"], look["state_type"]) == ("gym", "COMPLETED")
-    assert operation.tasks_of(look) == ["list datasets", "look at gym"]
+    operation.ran_exactly(look, ["list datasets", "look at gym"])
     assert gym["tags"] == ["dataset:gym", "tsp"]
-    assert operation.tasks_of(gym) == sorted([*PLANS, "ingest shard 1/1"])
+    operation.ran_exactly(gym, [*PLANS, "ingest shard 1/1"])
 
     add_dataset(sets, "kitchen", 2)
     operation.tick()
     *_, look, kitchen = operation.settled(4)
-    assert operation.tasks_of(look) == sorted(LOOKS)
+    operation.ran_exactly(look, LOOKS)
     assert kitchen["parameters"]["config"] == str(sets / "kitchen.yaml")
-    assert operation.tasks_of(kitchen) == sorted([*PLANS, "ingest shard 1/1"])
+    operation.ran_exactly(kitchen, [*PLANS, "ingest shard 1/1"])
     states = {name: row["state"] for name, row in operation.table().items()}
     assert states == {"gym": "up to date", "kitchen": "started"}
 
@@ -242,7 +241,7 @@ def test_exactly_what_is_new_runs(operation: Operation) -> None:
     row = operation.table()["kitchen"]
     assert row["what is new"].endswith("10 of 12 videos to do; then annotate, index")
     shards = [f"ingest shard {number}/3" for number in (1, 2, 3)]  # of four videos at most
-    assert operation.tasks_of(more) == sorted([*PLANS, *shards])
+    operation.ran_exactly(more, [*PLANS, *shards])
     assert (num_videos(sets, "kitchen"), num_videos(sets, "gym")) == (12, 2)
     assert num_probed(sets) - before == 10
 
@@ -251,7 +250,7 @@ def test_exactly_what_is_new_runs(operation: Operation) -> None:
     runs = operation.settled(7)
     assert len(runs) == 7
     assert runs[-1]["parameters"]["only"] is None
-    assert operation.tasks_of(runs[-1]) == sorted(LOOKS)
+    operation.ran_exactly(runs[-1], LOOKS)
     states = {name: row["state"] for name, row in operation.table().items()}
     assert states == {"gym": "up to date", "kitchen": "up to date"}
     assert {run["state_type"] for run in runs} == {"COMPLETED"}
