@@ -87,14 +87,17 @@ class FaultyProxy:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the one request of a connection."""
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            request = await _read_request(reader, writer)
-            fault = self.plan(request)
-            self.seen.append((request.method, request.path, fault))
-            await self._answer(request, fault, writer)
-        with contextlib.suppress(ConnectionError):
-            writer.close()
-            await writer.wait_closed()
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                request = await _read_request(reader, writer)
+                fault = self.plan(request)
+                self.seen.append((request.method, request.path, fault))
+                await self._answer(request, fault, writer)
+            with contextlib.suppress(ConnectionError):
+                writer.close()
+                await writer.wait_closed()
+        finally:
+            writer.transport.abort()  # also when the proxy ends in the middle of an answer
 
     async def _answer(
         self, request: Request, fault: Fault | None, writer: asyncio.StreamWriter
@@ -196,3 +199,6 @@ async def _stop(server: asyncio.Server) -> None:
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.sleep(
+        0
+    )  # connections that were aborted close their sockets in a turn of the loop

@@ -11,6 +11,7 @@ from tests.features.clips import CLIP, ENCODER, extractor, row, video
 from tsp_core.config import EncoderConfig, RuntimeConfig
 from tsp_core.errors import ConfigError, VideoError
 from tsp_core.features.extraction import resolve_device, shared_extractor
+from tsp_core.model.inference import has_bf16_instructions
 from tsp_core.model.weights import load_encoder
 from tsp_core.video.clips import iter_clip_batches
 from tsp_core.video.sampling import clip_grid, timeline_from_row
@@ -47,7 +48,7 @@ def test_bf16_points_the_same_way(tmp_path: Path) -> None:
     assert rough.dtype == np.float32
     assert cosine.min() > 0.999
     # Without bf16 instructions it is computed in fp32.
-    assert np.array_equal(exact, rough) != torch.cpu._is_avx512_bf16_supported()
+    assert np.array_equal(exact, rough) != has_bf16_instructions()
 
 
 def test_a_video_shorter_than_a_clip_gives_one_padded_row(tmp_path: Path) -> None:

@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.flows.test_s3 import client_of, stored_objects
 from tests.flows.test_server import post, run_deployment
 from tests.infra.compose import SECRETS, Stack, services, stack
+from tests.servers import REPOSITORY
 from tsp_core.config import STAGE_NAMES
 from tsp_core.demo import make_demo
 
