@@ -11,7 +11,7 @@ SEED  ?= 0
 KILLS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test chaos bench check lint-infra format docs site clean
+.PHONY: help install demo test test-cluster chaos bench check lint-infra format docs site clean
 .PHONY: help install demo test chaos fuzz bench check format docs site clean
 
 help:  ## Show what there is to make
@@ -33,6 +33,9 @@ demo: install  ## Make the demo dataset in demo-run/ and run the whole pipeline 
 
 test: install  ## Run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-cluster: install  ## Run the tests that start whole clusters: Ray, PostgreSQL, catalogue
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster -p no:cacheprovider tests
 
 chaos: install  ## Kill runs at random moments, on disk and on S3: SEED=0 KILLS=60
 	TSP_CHAOS_SEED=$(SEED) TSP_CHAOS_KILLS=$(KILLS) OMP_NUM_THREADS=1 \

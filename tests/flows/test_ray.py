@@ -17,6 +17,7 @@ from tests.stages.running import contents
 from tsp_core.stages.base import StageReport
 
 pytestmark = [
+    pytest.mark.cluster,
     pytest.mark.server,
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore"),  # Ray's and Prefect's own

@@ -25,6 +25,7 @@ from tsp_core.artifacts import open_artifact
 from tsp_core.errors import ConfigError
 
 pytestmark = [
+    pytest.mark.cluster,
     pytest.mark.server,
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore"),  # Prefect's own

@@ -16,6 +16,7 @@ from tsp_core.config import STAGE_NAMES
 from tsp_core.demo import make_demo
 
 
+@pytest.mark.cluster
 @pytest.mark.server
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:botocore")
