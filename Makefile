@@ -11,8 +11,7 @@ SEED  ?= 0
 KILLS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-cluster chaos bench check lint-infra format docs site clean
-.PHONY: help install demo test chaos fuzz bench check format docs site clean
+.PHONY: help install demo test test-cluster chaos fuzz bench check lint-infra format docs site clean
 
 help:  ## Show what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
