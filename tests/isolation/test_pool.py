@@ -140,8 +140,11 @@ def test_a_stream_that_crashes_says_so(pool: WorkerPool) -> None:
 def test_the_consumer_s_time_is_not_the_worker_s(pool: WorkerPool) -> None:
     limits = Limits(stall_seconds=0.4, total_seconds=0.4, memory_bytes=1 << 30)
     with pool.stream(tasks.count, limits, 4, ahead=1, shared_bytes=4) as stream:
+        seen = 0
         for _ in stream.items:
             time.sleep(0.25)
+            seen += 1
+    assert seen == 4
 
 
 def test_threads_share_the_pool(pool: WorkerPool) -> None:
