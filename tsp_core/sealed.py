@@ -99,7 +99,7 @@ def noticing_damage(uri: str) -> Iterator[None]:
     """Raise DamagedError for what pyarrow finds wrong in a file; a store's errors pass."""
     try:
         yield
-    except pa.ArrowException as error:
+    except (pa.ArrowException, UnicodeDecodeError) as error:  # names in a footer may be any bytes
         raise _damaged(uri, error) from None
     except OSError as error:
         if error.errno is not None or isinstance(error, TimeoutError):
