@@ -74,3 +74,11 @@ def test_files_of_others_are_read_unsealed() -> None:
     file = io.BytesIO()
     pq.write_table(table(), file)
     assert open_parquet(file, "x").read().equals(table())
+
+
+def test_a_name_that_is_no_text_is_damage() -> None:
+    file = io.BytesIO()
+    pq.write_table(pa.table({"telltale": [1]}), file, store_schema=False)
+    damaged = io.BytesIO(file.getvalue().replace(b"telltale", b"tell\x80ale"))
+    with pytest.raises(DamagedError, match="not a readable Parquet file"):
+        open_parquet(damaged, "x").schema_arrow  # noqa: B018
