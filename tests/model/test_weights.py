@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tsp_core import storage
+from tsp_core import faults, storage
 from tsp_core.config import EncoderConfig
 from tsp_core.errors import StorageUnavailableError, WeightsError
 from tsp_core.model import identity
@@ -304,8 +304,9 @@ def test_a_changed_remote_file_is_fetched_anew(tiny_state: State, tmp_path: Path
 
 
 def test_what_cannot_be_fetched_says_to_use_a_mirror(
-    published: PublishedFile, tmp_path: Path
+    published: PublishedFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(faults, "RETRY_DELAYS_SECONDS", (0.01,))
     fix = r"where https://weights\.invalid/tiny\.pth cannot be reached, put tiny\.pth into a folder"
     cache = str(tmp_path / "cache")
     for mirror in (str(tmp_path), "memory://empty"):
@@ -316,7 +317,10 @@ def test_what_cannot_be_fetched_says_to_use_a_mirror(
             load_encoder(config(unreachable), cache_dir=cache)
 
 
-def test_secrets_in_a_uri_appear_in_no_message(tmp_path: Path) -> None:
+def test_secrets_in_a_uri_appear_in_no_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults, "RETRY_DELAYS_SECONDS", (0.01,))
     uri = "http://name:sesame@127.0.0.1:9/w.pth?token=sesame"
     with pytest.raises((WeightsError, StorageUnavailableError), match=r"127\.0\.0\.1") as caught:
         open_encoder(uri, cache_dir=str(tmp_path))

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from tsp_core.draws import seeded_draws
 from tsp_core.errors import WeightsError
 from tsp_core.model.checkpoint_info import CheckpointInfo, read_info, released_args
 from tsp_core.model.files import ParsedWeights, fetch, read_parsed, write_deterministic
@@ -108,7 +107,7 @@ def load_checkpoint(
     parsed = read_parsed(fetch(source, cache_dir=cache_dir))
     name = check_encoder(parsed.encoder, asked=encoder, label=source.label)
     info = read_info(parsed, name, source)
-    with torch.random.fork_rng(devices=[]):  # the heads are drawn, then overwritten
+    with seeded_draws(0):  # the heads are drawn, then overwritten
         model = TSPModel(
             encoder_from_state(name, parsed.encoder),
             encoder_name=name,

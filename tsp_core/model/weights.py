@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from tsp_core.config import EncoderConfig
+from tsp_core.draws import seeded_draws
 from tsp_core.errors import WeightsError
 from tsp_core.model.encoders import ENCODERS, build_encoder, encoder_spec
 from tsp_core.model.files import State, fetch, read_parsed
@@ -135,8 +136,7 @@ def encoder_from_state(name: str, state: Mapping[str, torch.Tensor]) -> nn.Modul
 
 def _drawn(name: str, seed: int) -> nn.Module:
     """Draw weights as after `torch.manual_seed(seed)`, leaving the global generator alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with seeded_draws(seed):
         return build_encoder(name)
 
 

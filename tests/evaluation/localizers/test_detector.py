@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -47,6 +49,19 @@ def test_equal_seeds_give_equal_bytes_and_leave_the_global_state_alone():
         outcomes.append(detections_table(detector.detect(data[0]), localizer="detector"))
     assert outcomes[0].equals(outcomes[1])
     assert not outcomes[0].equals(outcomes[2])
+
+
+def test_training_in_several_threads_at_once_gives_what_it_gives_alone():
+    data = made_up(4, seed=0)
+    config = DetectorConfig(width=8, epochs=6, batch_size=2)
+
+    def found(_: int = 0):
+        detector = train_detector(*data, num_classes=2, config=config)
+        return detections_table(detector.detect(data[0]), localizer="detector")
+
+    alone = found()
+    with ThreadPoolExecutor(4) as pool:
+        assert all(table.equals(alone) for table in pool.map(found, range(4)))
 
 
 def test_outputs_do_not_depend_on_what_a_video_is_batched_with():

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tsp_core.draws import seeded_draws
 from tsp_core.errors import TrainingError
 from tsp_core.evaluation.detection.instances import Detections, Instances, concatenate
 from tsp_core.evaluation.localizers.pyramid import LevelOutput, PyramidNetwork
@@ -142,8 +143,7 @@ def train_detector(
     longest = max(float((s.segments[:, 1] - s.segments[:, 0]).max(initial=0)) for s in samples)
     rows = np.concatenate([sample.features for sample in samples])
     mean, scale = rows.mean(axis=0), np.maximum(rows.std(axis=0), 1e-6)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+    with seeded_draws(config.seed):
         network = PyramidNetwork(
             rows.shape[1],
             num_classes,
