@@ -63,7 +63,7 @@ format: install  ## Format the code and fix what the linter can fix
 	$(BIN)/ruff check --fix .
 
 docs: install  ## Write the generated pages (docs/configuration.md)
-	$(BIN)/python -m tsp_core.config_reference docs/configuration.md
+	$(BIN)/python -m tsp_core.config.reference docs/configuration.md
 
 site: install  ## Build the documentation as a site in build/site/, checking its links
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

@@ -29,7 +29,7 @@ from benchmarks.videos import h264_video
 from tsp_core import artifacts, pipeline, schemas
 from tsp_core.artifacts import ArtifactRef
 from tsp_core.config import STAGE_NAMES, Config, StageName
-from tsp_core.config_io import load_config
+from tsp_core.config.io import load_config
 from tsp_core.features.rows import FeatureRows, table_from_features
 from tsp_core.stages import shards
 from tsp_core.stages.base import Plan, Shard

@@ -25,7 +25,7 @@ from benchmarks import measure
 from benchmarks.measure import Row
 from tsp_core import pipeline
 from tsp_core.config import ClipConfig, Config, EncoderConfig, ProxyConfig
-from tsp_core.config_io import load_config
+from tsp_core.config.io import load_config
 from tsp_core.demo import make_demo
 from tsp_core.model.inference import PreparedEncoder, forward_features, prepare_for_inference
 from tsp_core.model.weights import load_encoder

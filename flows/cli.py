@@ -124,7 +124,7 @@ def _show_plan(
     from flows.console import print_plan
     from flows.documents import print_json, stages_document
     from tsp_core import status as state
-    from tsp_core.config_io import load_config
+    from tsp_core.config.io import load_config
 
     settings = load_config(config, assignments=assignments)
     if settings.study.variants:
@@ -140,7 +140,7 @@ def _show_plan(
 def _run_pipeline(
     config: str, assignments: Sequence[str], through: StageName, *, quiet: bool, as_json: bool
 ) -> None:
-    from tsp_core.config_io import load_config, parse_assignments
+    from tsp_core.config.io import load_config, parse_assignments
 
     settings = load_config(config, assignments=assignments)  # says what is wrong at once
     _prepare_prefect()
@@ -186,7 +186,7 @@ def _run_study(
     from flows.documents import print_json, study_document
     from flows.study import study
     from tasks.progress import observed_by
-    from tsp_core.config_io import parse_assignments
+    from tsp_core.config.io import parse_assignments
 
     if through != STAGE_NAMES[-1]:
         raise ConfigError(f"--through {through}: a study is run as a whole; leave --through out")
@@ -231,7 +231,7 @@ def _run_one_stage(
 ) -> None:
     from flows.console import displayed
     from flows.direct import run_directly
-    from tsp_core.config_io import load_config
+    from tsp_core.config.io import load_config
 
     settings = load_config(config, assignments=assignments)
     with displayed(quiet=quiet) as progress:
@@ -252,7 +252,7 @@ def status(
     from flows.console import print_status
     from flows.documents import print_json, status_document
     from tsp_core import status as state
-    from tsp_core.config_io import load_config
+    from tsp_core.config.io import load_config
 
     settings = load_config(config, assignments=assignments or ())
     if settings.study.variants:
@@ -283,7 +283,7 @@ def prune(
     """
     from flows.console import print_garbage
     from tsp_core import prune as pruning
-    from tsp_core.config_io import load_config
+    from tsp_core.config.io import load_config
 
     settings = load_config(config, assignments=assignments or ())
     found = pruning.find_garbage(settings, keep_hours=keep_hours)

@@ -118,7 +118,7 @@ def features(
 ) -> None:
     """Compute the features of any videos; no dataset, configuration or flow is needed."""
     from flows.documents import print_json
-    from tsp_core.config_io import parse_config
+    from tsp_core.config.io import parse_config
     from tsp_core.features.quick import extract_files
 
     load_extensions(extension or ())

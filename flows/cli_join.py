@@ -27,7 +27,7 @@ def join(
     Run it on every machine but the flow's, before or after the flow. What is trained comes from the
     store; the videos and the store must be where the configuration says.
     """
-    from tsp_core.config_io import load_config
+    from tsp_core.config.io import load_config
     from tsp_core.training import nodes
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)

@@ -12,7 +12,6 @@ from typing import Any
 
 from pydantic import ConfigDict, model_validator
 
-from tsp_core import config_io
 from tsp_core.config import (
     AnnotateConfig,
     ClipConfig,
@@ -28,6 +27,7 @@ from tsp_core.config import (
     Section,
     StudyConfig,
 )
+from tsp_core.config import io as config_io
 
 
 def _without_defaults(schema: dict[str, Any]) -> None:

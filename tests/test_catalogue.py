@@ -10,7 +10,7 @@ import pytest
 from tests.fakes import FakeStages
 from tsp_core import pipeline, storage
 from tsp_core.catalogue import Dataset, look_at, read_catalogue, select
-from tsp_core.config_io import load_config
+from tsp_core.config.io import load_config
 from tsp_core.errors import ConfigError
 from tsp_core.runs import update_record
 

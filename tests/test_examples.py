@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
-from tsp_core.config_io import load_config
+from tsp_core.config.io import load_config
 
 EXAMPLES = sorted((REPOSITORY / "examples").glob("*.yaml"))
 

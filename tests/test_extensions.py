@@ -13,7 +13,7 @@ import pytest
 from tests.features.clips import video
 from tests.servers import REPOSITORY
 from tsp_core import extensions
-from tsp_core.config_io import load_config
+from tsp_core.config.io import load_config
 from tsp_core.errors import ConfigError, WeightsError
 from tsp_core.model.encoders import encoder_spec
 
@@ -66,7 +66,7 @@ def test_a_configuration_names_extensions_for_all_its_processes(tmp_path: Path) 
     (tmp_path / "config.yaml").write_text(CONFIG.format(examples=EXAMPLES))
     code = (
         "import pickle, subprocess, sys\n"
-        "from tsp_core.config_io import load_config\n"
+        "from tsp_core.config.io import load_config\n"
         "config = load_config('config.yaml')\n"
         "open('config.pickle', 'wb').write(pickle.dumps(config))\n"
         "child = 'from tsp_core.model.encoders import feature_size as f; print(f(\"r3d_10\"))'\n"

@@ -20,7 +20,7 @@ from tests.chaos.dataset import NUM_VIDEOS, make_dataset, write_annotations, wri
 from tests.chaos.inspection import look, published_files
 from tsp_core import pipeline, storage
 from tsp_core.config import STAGE_NAMES, Config
-from tsp_core.config_io import load_config
+from tsp_core.config.io import load_config
 from tsp_core.runs import update_record
 from tsp_core.schemas import read_table
 from tsp_core.stages.base import StageReport

@@ -13,7 +13,7 @@ from tests.fakes import FakeStages
 from tsp_core import artifacts, pipeline, prune, storage, underway
 from tsp_core.artifacts import Recipe
 from tsp_core.config import Config
-from tsp_core.config_io import load_config
+from tsp_core.config.io import load_config
 from tsp_core.errors import ArtifactError
 from tsp_core.prune import find_garbage, remove
 from tsp_core.runs import StageRecord, record_uri, update_record

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tsp_core.annotations.detect import detect_format, find_annotations
-from tsp_core.config_io import load_config
+from tsp_core.config.io import load_config
 from tsp_core.errors import AnnotationError, ConfigError
 from tsp_core.starter import look, render
 

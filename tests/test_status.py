@@ -11,7 +11,7 @@ from tests.fakes import FakeStages
 from tsp_core import artifacts, pipeline, schemas, storage
 from tsp_core.artifacts import ArtifactRef, Recipe
 from tsp_core.config import STAGE_NAMES, Config
-from tsp_core.config_io import load_config
+from tsp_core.config.io import load_config
 from tsp_core.errors import ArtifactError
 from tsp_core.evaluation.blocks import Figures
 from tsp_core.evaluation.report import Report, render_html

@@ -21,7 +21,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tsp_core.config_io import load_config
+    from tsp_core.config.io import load_config
     from tsp_core.features.quick import extract_features, extract_files
     from tsp_core.pipeline import run_all
 
@@ -32,7 +32,7 @@ __all__ = ["__version__", "extract_features", "extract_files", "load_config", "r
 _HOMES = {
     "extract_features": "tsp_core.features.quick",
     "extract_files": "tsp_core.features.quick",
-    "load_config": "tsp_core.config_io",
+    "load_config": "tsp_core.config.io",
     "run_all": "tsp_core.pipeline",
 }
 

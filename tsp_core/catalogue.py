@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from tsp_core import storage
 from tsp_core.artifacts import fingerprint_of
 from tsp_core.config import STAGE_NAMES, Config, StageName
-from tsp_core.config_io import load_config
+from tsp_core.config.io import load_config
 from tsp_core.errors import ConfigError
 from tsp_core.pipeline import looking_up
 from tsp_core.status import StageStatus, status

@@ -15,8 +15,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tsp_core import sealed, storage
+from tsp_core import storage
 from tsp_core.errors import ArtifactError
+from tsp_core.storage import sealed
 
 QUARANTINE_CODES = (
     "missing",  # the listed file does not exist

@@ -6,7 +6,7 @@ import sys
 
 from flows.direct import run_directly
 from tsp_core.config import STAGE_NAMES
-from tsp_core.config_io import load_config
+from tsp_core.config.io import load_config
 from tsp_core.stages.base import Progress
 
 

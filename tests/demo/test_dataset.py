@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from tsp_core.config_io import load_config
+from tsp_core.config.io import load_config
 from tsp_core.demo import make_demo
 from tsp_core.demo.encode import FORMATS
 from tsp_core.demo.scene import CLASSES

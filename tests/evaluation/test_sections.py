@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from tsp_core.config import Config
-from tsp_core.config_io import parse_config
+from tsp_core.config.io import parse_config
 from tsp_core.evaluation.blocks import Facts, Section, Table, Text
 from tsp_core.evaluation.sections.configuration import shown_configuration
 from tsp_core.evaluation.sections.dataset import DatasetTables, dataset_figure, dataset_section

@@ -12,7 +12,7 @@ import torch
 from tests.servers import s3_store
 from tsp_core import pipeline, storage
 from tsp_core.config import EncoderConfig
-from tsp_core.config_io import load_config
+from tsp_core.config.io import load_config
 from tsp_core.errors import WeightsError
 from tsp_core.model.checkpoint import load_checkpoint
 from tsp_core.model.weights import load_encoder

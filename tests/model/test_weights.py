@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from tsp_core import faults, storage
+from tsp_core import storage
 from tsp_core.config import EncoderConfig
 from tsp_core.errors import StorageUnavailableError, WeightsError
 from tsp_core.model import identity
 from tsp_core.model.encoders import build_encoder
 from tsp_core.model.published import PublishedFile
 from tsp_core.model.weights import load_encoder, open_encoder
+from tsp_core.storage import faults
 
 State = dict[str, torch.Tensor]
 

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from tsp_core import artifacts, runs, schemas, storage
 from tsp_core.artifacts import Recipe
 from tsp_core.config import Config, IngestConfig
-from tsp_core.config_io import load_config, parse_assignments
+from tsp_core.config.io import load_config, parse_assignments
 from tsp_core.errors import TspError
 from tsp_core.features.gvf import GvfTable, h5_bytes, read_gvf, table_from_gvf
 from tsp_core.model.files import read_parsed

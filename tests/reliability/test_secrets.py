@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tsp_core.config import IngestConfig
-from tsp_core.config_io import load_config
+from tsp_core.config.io import load_config
 from tsp_core.credentials import embedded_credentials
 from tsp_core.errors import ConfigError, VideoError
 from tsp_core.features.quick import _named

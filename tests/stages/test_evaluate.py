@@ -18,7 +18,7 @@ import torch
 from tsp_core import pipeline, storage
 from tsp_core.artifacts import ArtifactRef
 from tsp_core.config import Config
-from tsp_core.config_io import load_config
+from tsp_core.config.io import load_config
 from tsp_core.demo import make_demo
 from tsp_core.demo.scene import CLASSES
 from tsp_core.evaluation.predict import Compute, Subset, predict_subset

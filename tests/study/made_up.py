@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from tsp_core.config import Config
-from tsp_core.config_io import parse_config
+from tsp_core.config.io import parse_config
 from tsp_core.schemas import METRICS, table_from_rows
 from tsp_core.study.figures import figures_of
 from tsp_core.study.results import RunResult, StudyResult, gather

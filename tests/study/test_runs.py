@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.study.made_up import VARIANTS, config
-from tsp_core.config_io import load_config
+from tsp_core.config.io import load_config
 from tsp_core.errors import ConfigError
 from tsp_core.study.runs import initial_run, variant_runs
 

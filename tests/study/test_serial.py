@@ -10,7 +10,7 @@ import pytest
 from tests.fakes import FakeStages
 from tests.study.made_up import config, published_files
 from tsp_core import artifacts, storage
-from tsp_core.config_io import load_config
+from tsp_core.config.io import load_config
 from tsp_core.demo import make_demo
 from tsp_core.errors import ArtifactError, WorkerLostError
 from tsp_core.study.serial import run_study

@@ -20,7 +20,7 @@ from tsp_core import extensions
 from tsp_core.errors import ConfigError
 from tsp_core.features.rows import FeatureRows, VideoFacts, table_from_features
 from tsp_core.schemas import features_schema
-from tsp_core.sealed import SealedWriter
+from tsp_core.storage.sealed import SealedWriter
 
 _H5: Any = h5py  # which carries no types
 

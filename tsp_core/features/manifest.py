@@ -19,7 +19,7 @@ from tsp_core.config import ClipConfig, Precision
 from tsp_core.errors import ArtifactError
 from tsp_core.features.rows import FeatureRows, VideoFacts, nominal_centers
 from tsp_core.schemas import TIMES as TIMES_SCHEMA
-from tsp_core.sealed import SealedWriter
+from tsp_core.storage.sealed import SealedWriter
 
 MANIFEST = "manifest.json"
 TIMES = "times.parquet"

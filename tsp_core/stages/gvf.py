@@ -21,7 +21,6 @@ from tsp_core.features.gvf import gvf_from_table, h5_bytes, pool, read_gvf, tabl
 from tsp_core.model.encoders import feature_size
 from tsp_core.model.identity import weights_identity
 from tsp_core.schemas import gvf_schema, read_table
-from tsp_core.sealed import table_bytes
 from tsp_core.stages import shards
 from tsp_core.stages.base import (
     Inputs,
@@ -36,6 +35,7 @@ from tsp_core.stages.base import (
 )
 from tsp_core.stages.shard_files import read_located
 from tsp_core.stages.shards import Computed, Video
+from tsp_core.storage.sealed import table_bytes
 
 VERSION = 1
 

@@ -20,9 +20,9 @@ from tsp_core.artifacts import Recipe
 from tsp_core.config import Config
 from tsp_core.errors import VideoError
 from tsp_core.schemas import PROBES, read_table
-from tsp_core.sealed import DamagedError
 from tsp_core.stages.base import Shard
 from tsp_core.stages.verdicts import bound_token, file_token, limits_key
+from tsp_core.storage.sealed import DamagedError
 from tsp_core.video.listing import Source
 from tsp_core.video.sandbox import DecodingLimits, run_sandboxed
 

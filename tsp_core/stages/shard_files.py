@@ -13,11 +13,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tsp_core import faults, schemas, storage
+from tsp_core import schemas, storage
 from tsp_core.artifacts import Frozen
 from tsp_core.errors import ObjectNotFoundError
 from tsp_core.schemas import TableSchema
-from tsp_core.sealed import (
+from tsp_core.storage import faults
+from tsp_core.storage.sealed import (
     DamagedError,
     SealedWriter,
     noticing_damage,

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tsp_core.config import Config
-from tsp_core.config_io import changed_config
-from tsp_core.config_study import INITIAL
+from tsp_core.config.io import changed_config
+from tsp_core.config.study import INITIAL
 from tsp_core.errors import ConfigError
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, model_validator
 
-from tsp_core.config_base import Section
+from tsp_core.config.base import Section
 
 INITIAL = "initial"
 """Name of the run that trains the encoder that every variant starts from."""

@@ -14,8 +14,9 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from tsp_core import faults, storage
+from tsp_core import storage
 from tsp_core.errors import StorageError, StorageUnavailableError
+from tsp_core.storage import faults
 
 
 @pytest.fixture(autouse=True)

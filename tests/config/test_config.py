@@ -18,7 +18,7 @@ from tsp_core.config import (
     PretrainConfig,
     recipe_fields,
 )
-from tsp_core.config_io import load_config, parse_assignments, parse_config
+from tsp_core.config.io import load_config, parse_assignments, parse_config
 from tsp_core.errors import ConfigError
 
 

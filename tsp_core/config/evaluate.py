@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tsp_core.config_base import RUNTIME, PositiveInt, Section
+from tsp_core.config.base import RUNTIME, PositiveInt, Section
 
 LocalizerName = Literal["probes", "heads", "detector"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tsp_core.errors import StorageUnavailableError
-from tsp_core.faults import redact
+from tsp_core.storage.faults import redact
 
 _MD5 = re.compile(r'"?([0-9a-f]{32})"?')
 _without_md5: set[str] = set()

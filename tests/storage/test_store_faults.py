@@ -16,11 +16,12 @@ from tests.faulty import Fault, FaultyProxy, faulty_proxy
 from tests.servers import S3Store, s3_store
 from tests.stages.dataset import Dataset
 from tests.stages.running import run
-from tsp_core import artifacts, faults, received, sealed, storage
+from tsp_core import artifacts, storage
 from tsp_core.artifacts import MARKER, Recipe
 from tsp_core.errors import ObjectNotFoundError, StorageError, StorageUnavailableError
 from tsp_core.schemas import METRICS, read_table, table_from_rows, write_table
 from tsp_core.stages import gvf
+from tsp_core.storage import faults, received, sealed
 
 pytestmark = [
     pytest.mark.server,

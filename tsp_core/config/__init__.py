@@ -2,11 +2,11 @@
 
 Every field has a default and says its unit and the reason for the default. Fields flagged
 `RUNTIME` say how the work is done (workers, batch sizes of inference, paths of caches), not what
-comes out; they take no part in fingerprints. `tsp_core.config_io` reads the YAML file.
+comes out; they take no part in fingerprints. `tsp_core.config.io` reads the YAML file.
 
 All names of the configuration are imported from here; the sections about clips, videos and
-annotations are written in `tsp_core.config_data`, that about machines in `tsp_core.config_runtime`,
-what they are built from in `tsp_core.config_base`.
+annotations are written in `tsp_core.config.data`, that about machines in `tsp_core.config.runtime`,
+what they are built from in `tsp_core.config.base`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, StringConstraints, model_validator
 
-from tsp_core.config_base import (
+from tsp_core.config.base import (
     RUNTIME,
     URI,
     AnnotationFormat,
@@ -29,16 +29,16 @@ from tsp_core.config_base import (
     Section,
     recipe_fields,
 )
-from tsp_core.config_data import (
+from tsp_core.config.data import (
     AnnotateConfig,
     ClipConfig,
     IndexConfig,
     IngestConfig,
     ProxyConfig,
 )
-from tsp_core.config_evaluate import EvaluateConfig, LocalizerName
-from tsp_core.config_runtime import RayResources, RuntimeConfig
-from tsp_core.config_study import StudyConfig
+from tsp_core.config.evaluate import EvaluateConfig, LocalizerName
+from tsp_core.config.runtime import RayResources, RuntimeConfig
+from tsp_core.config.study import StudyConfig
 from tsp_core.extensions import load_extensions
 
 __all__ = [
@@ -282,7 +282,7 @@ class Config(Section):
 
     @property
     def root_uri(self) -> str:
-        """The root, which `tsp_core.config_io` has made sure is set."""
+        """The root, which `tsp_core.config.io` has made sure is set."""
         assert self.root is not None, "a loaded configuration has a root"
         return self.root
 

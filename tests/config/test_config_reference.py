@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 
 from tests.conftest import REPOSITORY
 from tsp_core.config import Config
-from tsp_core.config_reference import main, reference
+from tsp_core.config.reference import main, reference
 
 
 def test_page_in_docs_is_current():

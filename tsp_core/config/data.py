@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from tsp_core.config_base import (
+from tsp_core.config.base import (
     RUNTIME,
     URI,
     AnnotationFormat,

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from tsp_core.config_base import URI, NonNegativeFloat, PositiveFloat, PositiveInt, Section
+from tsp_core.config.base import URI, NonNegativeFloat, PositiveFloat, PositiveInt, Section
 
 
 class RayResources(Section):

@@ -19,12 +19,12 @@ from typing import IO, Any, TypeVar
 from fsspec.core import split_protocol, url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from tsp_core.faults import attempt, translated
-from tsp_core.faults import redact as redact
-from tsp_core.listed import ObjectInfo as ObjectInfo
-from tsp_core.listed import object_info, sorted_infos
-from tsp_core.placing import copy_synced, create, write_synced, written_aside
-from tsp_core.received import Receipt, check_size
+from tsp_core.storage.faults import attempt, translated
+from tsp_core.storage.faults import redact as redact
+from tsp_core.storage.listed import ObjectInfo as ObjectInfo
+from tsp_core.storage.listed import object_info, sorted_infos
+from tsp_core.storage.placing import copy_synced, create, write_synced, written_aside
+from tsp_core.storage.received import Receipt, check_size
 
 _CHUNK_BYTES = 8 << 20
 R = TypeVar("R")

@@ -10,7 +10,7 @@ from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
-from tsp_core.placing import ASIDE
+from tsp_core.storage.placing import ASIDE
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,10 +10,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tsp_core import sealed, storage
+from tsp_core import storage
 from tsp_core.errors import ArtifactError
 from tsp_core.schemas import features_schema, table_from_rows
-from tsp_core.sealed import DamagedError, SealedWriter, open_parquet, read_parquet, table_bytes
+from tsp_core.storage import sealed
+from tsp_core.storage.sealed import (
+    DamagedError,
+    SealedWriter,
+    open_parquet,
+    read_parquet,
+    table_bytes,
+)
 
 
 def table() -> pa.Table:

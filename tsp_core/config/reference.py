@@ -1,6 +1,6 @@
 """Writes the configuration reference, `docs/configuration.md`, from the configuration models.
 
-Run as `python -m tsp_core.config_reference FILE`.
+Run as `python -m tsp_core.config.reference FILE`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ One YAML file describes a dataset's pipeline. Every key has a default except `ro
 *Changes results*: a change of this key makes the stage, and what depends on it, run again. The
 others only say how the work is done.
 
-This page is generated from the models in `tsp_core/config.py` by `make docs`.
+This page is generated from the models in `tsp_core/config/` by `make docs`.
 """
 
 
@@ -104,7 +104,7 @@ def _type_name(annotation: Any) -> str:
 def main(arguments: list[str]) -> int:
     """Write the reference to the file named by the only argument."""
     if len(arguments) != 1:
-        print("usage: python -m tsp_core.config_reference FILE", file=sys.stderr)
+        print("usage: python -m tsp_core.config.reference FILE", file=sys.stderr)
         return 2
     Path(arguments[0]).write_text(reference(), encoding="utf-8")
     return 0
