@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,9 @@ from flows.options import (
 from tsp_core.config import Precision
 from tsp_core.errors import VideoError
 from tsp_core.extensions import ANNOTATION_FORMATS, ENCODERS, FEATURE_FORMATS, load_extensions
+
+if TYPE_CHECKING:
+    from tsp_core.features.quick import ExtractionReport
 
 
 def segments(
@@ -117,7 +120,6 @@ def features(
     as_json: JsonOption = False,
 ) -> None:
     """Compute the features of any videos; no dataset, configuration or flow is needed."""
-    from flows.documents import print_json
     from tsp_core.config.io import parse_config
     from tsp_core.features.quick import extract_files
 
@@ -135,10 +137,16 @@ def features(
         mirror=mirror,
         progress=None if quiet else _print_progress,
     )
+    _print_report(report, num_videos=len(videos), as_json=as_json)
+
+
+def _print_report(report: ExtractionReport, *, num_videos: int, as_json: bool) -> None:
+    from flows.documents import print_json
+
     for name, why in report.quarantined.items():
         print(f"left out: {name}: {why.code}: {why.reason}", file=sys.stderr)
     if not report.videos:
-        raise VideoError("unreadable", f"none of the {len(videos)} videos could be used")
+        raise VideoError("unreadable", f"none of the {num_videos} videos could be used")
     size = report.source.feature_size
     if as_json:
         print_json(

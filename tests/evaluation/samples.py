@@ -22,11 +22,8 @@ from tsp_core.evaluation.material import Material, gather_material
 from tsp_core.evaluation.report import Report
 from tsp_core.evaluation.row_logits import HeadsOnRows
 from tsp_core.evaluation.sections.heads import heads_figures, heads_section
-from tsp_core.evaluation.sections.localization import (
-    TITLES,
-    localization_figures,
-    localization_section,
-)
+from tsp_core.evaluation.sections.localization import localization_figures, localization_section
+from tsp_core.evaluation.sections.localization_charts import TITLES
 from tsp_core.evaluation.sections.sensitivity import sensitivity_section
 from tsp_core.evaluation.sections.training import training_section
 from tsp_core.evaluation.sections.videos import videos_section

@@ -20,7 +20,11 @@ from tsp_core.errors import (
 )
 from tsp_core.stages.base import Progress, Shard
 
-COMMANDS = ("demo", "run", "status", "segments", "features", *STAGE_NAMES)
+COMMANDS = (
+    *("demo", "run", "status", "prune", "segments", "features", "init", "catalogue", "notify"),
+    *("join", "automations"),
+    *STAGE_NAMES,
+)
 
 
 def test_help_names_every_command(tsp: Tsp) -> None:

@@ -19,11 +19,8 @@ from tsp_core.evaluation.sections.configuration import configuration_section, sh
 from tsp_core.evaluation.sections.dataset import DatasetTables, dataset_figure, dataset_section
 from tsp_core.evaluation.sections.features import features_figure, features_section
 from tsp_core.evaluation.sections.heads import heads_figures, heads_section
-from tsp_core.evaluation.sections.localization import (
-    TITLES,
-    localization_figures,
-    localization_section,
-)
+from tsp_core.evaluation.sections.localization import localization_figures, localization_section
+from tsp_core.evaluation.sections.localization_charts import TITLES
 from tsp_core.evaluation.sections.sensitivity import sensitivity_section
 from tsp_core.evaluation.sections.training import training_section
 from tsp_core.evaluation.sections.videos import videos_section
