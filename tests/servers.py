@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +32,11 @@ class PrefectServer:
     api_url: str
     environment: Mapping[str, str]
     process_group: int = 0
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return urllib.parse.urlsplit(self.api_url).port or 0
 
     def prefect(self, *arguments: str, timeout_seconds: float = 240.0) -> str:
         """Run the `prefect` command against this server in the repository; return its output."""

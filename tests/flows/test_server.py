@@ -12,7 +12,6 @@ import pytest
 from tests.servers import PrefectServer, prefect_server, prefect_worker
 from tsp_core.config import STAGE_NAMES
 
-pytestmark = [pytest.mark.cluster, pytest.mark.server, pytest.mark.slow]
 
 
 def post(server: PrefectServer, path: str, **body: Any) -> list[dict[str, Any]]:

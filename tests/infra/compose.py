@@ -38,13 +38,11 @@ _VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stack:
-    """What is running."""
+class Backend:
+    """The Prefect server and its database."""
 
     server: PrefectServer
-    store: S3Store
     database_port: int
-    folder: Path
 
     def query(self, sql: str) -> str:
         """Ask the database."""
@@ -59,6 +57,14 @@ class Stack:
             timeout=60,
         )
         return done.stdout.strip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack(Backend):
+    """All that is running."""
+
+    store: S3Store
+    folder: Path
 
 
 def services(variables: Mapping[str, str]) -> dict[str, Any]:
@@ -85,14 +91,27 @@ def services(variables: Mapping[str, str]) -> dict[str, Any]:
 
 
 @contextmanager
+def backend(folder: Path) -> Iterator[Backend]:
+    """Start database and Prefect server, each by the file's own command."""
+    found = services(SECRETS)
+    ports = {name: free_port() for name in ("database", "server")}
+    with (
+        _database(found["database"], ports["database"], folder),
+        _server(found["server"], ports, folder) as server,
+    ):
+        yield Backend(server=server, database_port=ports["database"])
+
+
+@contextmanager
 def stack(folder: Path) -> Iterator[Stack]:
     """Start database, Prefect server, store, bucket and worker, each by the file's own command."""
     found = services(SECRETS)
-    ports = {name: free_port() for name in ("database", "server", "store", "health")}
     with ExitStack() as running_services:
         enter = running_services.enter_context
-        enter(_database(found["database"], ports["database"], folder))
-        server = enter(_server(found["server"], ports, folder))
+        served = enter(backend(folder))
+        server, database_port = served.server, served.database_port
+        ports = {name: free_port() for name in ("store", "health")}
+        ports["server"] = server.port
         store = enter(_store(found["store"], ports["store"], folder))
         environment = _moved(found["worker"]["environment"], ports)
         _make_bucket(found["bucket"], _moved(found["bucket"]["environment"], ports))
@@ -100,7 +119,7 @@ def stack(folder: Path) -> Iterator[Stack]:
             api_url=server.api_url, environment={**server.environment, **environment}
         )
         enter(_worker(found["worker"], server, ports["health"], folder))
-        yield Stack(server=server, store=store, database_port=ports["database"], folder=folder)
+        yield Stack(server=server, store=store, database_port=database_port, folder=folder)
 
 
 def _moved(environment: Mapping[str, str], ports: Mapping[str, int]) -> dict[str, str]:
