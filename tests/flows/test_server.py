@@ -12,6 +12,7 @@ import pytest
 from tests.servers import PrefectServer, prefect_server, prefect_worker
 from tsp_core.config import STAGE_NAMES
 
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
 def post(server: PrefectServer, path: str, **body: Any) -> list[dict[str, Any]]:
