@@ -137,6 +137,44 @@ def test_a_run_survives_every_kind_of_end(tmp_path: Path) -> None:
         assert torch.equal(value, position.best_model[name]), name
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_a_loader_process_that_is_killed_costs_nothing(tmp_path: Path) -> None:
+    """Idle, it is told and a retry goes on; while it decodes, training goes on by itself."""
+    job = make_job(tmp_path / "killed", checkpoint_minutes=1e-9, batch_size=2, epochs=1)
+    job = job.model_copy(update={"num_workers": 1})
+    killed: list[int] = []
+
+    def kill_loader(update: TrainingUpdate) -> None:
+        for pid in [] if killed else loaders_of(job):
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+
+    try:
+        result = launch(job, kill_loader)
+    except WorkerLostError:
+        result = launch(job, ignore)
+    assert len(killed) == 1
+    whole = make_trainer(make_job(tmp_path / "whole", batch_size=2, epochs=1))
+    assert list(result.rows) == whole.run().rows
+    assert result.quarantined == ()
+
+
+def loaders_of(job: TrainingJob) -> list[int]:
+    """Children of the trainers that multiprocessing started to read clips."""
+    files = [
+        path
+        for trainer in trainers_of(job)
+        for path in Path(f"/proc/{trainer}/task").glob("*/children")
+    ]
+    children = [int(pid) for path in files for pid in path.read_text().split()]
+    return [pid for pid in children if b"--multiprocessing-fork" in command_of(pid)]
+
+
+def command_of(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
 def kill_parent_when_training(job: TrainingJob) -> None:
     """Launch from another process and kill that, once a step was saved."""
     write_json(job.path("parent.json"), job)

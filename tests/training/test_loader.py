@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ import torch
 from tests.synthetic import read_numbers
 from tests.training.tiny import CLIP, FEATURE_SIZE, clips_table, make_job, videos_table
 from tsp_core.config import ProxyConfig
+from tsp_core.errors import WorkerLostError
 from tsp_core.training import data
 from tsp_core.training.data import ClipDataset, Request
 from tsp_core.training.index import ClipIndex, open_index, write_index
@@ -157,10 +160,11 @@ def test_a_broken_video_costs_its_clips_alone(
         first, second = load(index, plan)
     assert first.positions.tolist() == [0, 2]
     assert first.clips.shape[0] == 2
-    assert [(failed.place, "unreadable" in failed.reason) for failed in first.failed] == [(1, True)]
+    assert list(first.failed) == [1]
+    assert "unreadable" in first.failed[1]
     assert "clip left out: video1 at 0.000 s" in caplog.text
     assert len(second) == 0
-    assert len(second.failed) == 3
+    assert list(second.failed) == [3, 4, 5]
     blank = second.or_blank()
     assert blank.clips.shape == (1, 3, 8, 16, 16)
     assert blank.action_labels.tolist() == blank.region_labels.tolist() == [-1]
@@ -210,4 +214,30 @@ def test_a_damaged_proxy_costs_its_clips_alone(tmp_path: Path) -> None:
     Path(index.video_row(1)["proxy"]).write_bytes(b"not a proxy")
     (batch,) = load(index, make_plan([0, 3, 6]))
     assert batch.positions.tolist() == [0, 2]
-    assert "damaged proxy" in batch.failed[0].reason
+    assert "damaged proxy" in batch.failed[1]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_clips_of_videos_that_are_left_out_are_not_tried(
+    index: ClipIndex, caplog: pytest.LogCaptureFixture, num_workers: int
+) -> None:
+    Path(index.video_row(1)["uri"]).unlink()
+    plan = make_plan([0, 3, 2, 4, 4, 5])
+    with closing(make_loader(index, num_workers)) as loader, caplog.at_level(logging.WARNING):
+        first, second = loader.batches(plan, chunks(plan), {1: "it hangs"})
+    assert first.positions.tolist() == [0, 2]
+    assert first.failed == {1: "it hangs"}
+    assert len(second) == 0
+    assert second.failed == dict.fromkeys((3, 4, 5), "it hangs")
+    assert caplog.text == ""
+
+
+@pytest.mark.slow
+def test_a_loader_process_that_is_killed_is_told(index: ClipIndex) -> None:
+    plan = make_plan([0, 3, 2])
+    with closing(make_loader(index, num_workers=1)) as loader:
+        assert len(list(loader.batches(plan, chunks(plan)))) == 1
+        iterator: Any = loader._loader._iterator
+        os.kill(iterator._workers[0].pid, signal.SIGKILL)
+        with pytest.raises((WorkerLostError, RuntimeError), match="DataLoader worker"):
+            list(loader.batches(plan, chunks(plan)))

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.training.tiny import make_job, make_trainer
+from tests.training.tiny import make_job, make_trainer, write_videos
 from tsp_core import storage
 from tsp_core.errors import ArtifactError, TrainingError
-from tsp_core.training.job import TrainingJob, TrainingUpdate
+from tsp_core.training.distributed import World
+from tsp_core.training.job import BadVideo, TrainingJob, TrainingUpdate
 from tsp_core.training.loop import Trainer
+from tsp_core.training.quarantine import add_failed
 
 
 class InterruptionError(Exception):
@@ -100,14 +102,79 @@ def test_a_damaged_state_is_refused(tmp_path: Path, place: float) -> None:
         make_trainer(job)
 
 
-def test_too_many_broken_clips_stop_the_run(tmp_path: Path) -> None:
-    job = make_job(tmp_path)
-    for path in (tmp_path / "videos").glob("video1.mp4"):
-        path.write_bytes(b"broken")
-    with pytest.raises(
-        TrainingError, match=r"of the 12 clips of epoch 1 could not be read, more than 1%.*video1"
-    ):
+def broken_job(folder: Path, *, max_bad_fraction: float, number: int = 1) -> TrainingJob:
+    """A job one of whose four videos cannot be read; the last one is for validation."""
+    job = make_job(folder, checkpoint_minutes=1e-9)
+    (folder / "videos" / f"video{number}.mp4").write_bytes(b"broken")
+    return job.model_copy(update={"max_bad_fraction": max_bad_fraction})
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_too_many_broken_videos_stop_the_run(tmp_path: Path, number: int) -> None:
+    job = broken_job(tmp_path, max_bad_fraction=0.24, number=number)
+    message = rf"1 of the 4 videos could not be read, more than .*fraction 0.24 allows .*o{number}'"
+    with pytest.raises(TrainingError, match=message):
         make_trainer(job).run()
+
+
+@pytest.mark.parametrize(("iteration", "phase"), [(2, "train"), (3, "valid"), (5, "train")])
+def test_a_resumed_run_leaves_out_the_same_videos(
+    tmp_path: Path, iteration: int, phase: str
+) -> None:
+    whole = make_trainer(broken_job(tmp_path / "whole", max_bad_fraction=0.25))
+    whole.run()
+    job = broken_job(tmp_path / "interrupted", max_bad_fraction=0.25)
+    interrupt_at(job, iteration, phase)
+    resumed = make_trainer(job)
+    resumed.run()
+    assert resumed.position.rows == whole.position.rows
+    assert resumed.position.quarantine == whole.position.quarantine
+    assert [bad[:2] for bad in whole.position.quarantine.values()] == [("video1", 0)]
+    found, expected = state_of(resumed), state_of(whole)
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+
+
+def test_a_video_that_failed_is_not_tried_in_later_epochs(tmp_path: Path) -> None:
+    job = broken_job(tmp_path, max_bad_fraction=0.25)
+
+    def mend(update: TrainingUpdate) -> None:
+        if update.epoch == 0 and update.phase == "valid" and update.is_epoch_end:
+            write_videos(tmp_path / "videos")
+
+    rows = make_trainer(job, mend).run().rows
+    failed = [row.value for row in rows if row[2:4] == ("train", "num_failed_clips")]
+    read = [row.value for row in rows if row[2:4] == ("train", "num_clips")]
+    assert min(failed) > 0
+    assert [sum(clips) for clips in zip(failed, read, strict=True)] == [12, 12]
+
+
+def test_all_processes_leave_out_what_any_could_not_read() -> None:
+    class OfTwo(World):
+        def gather(self, value: list[str]) -> list[str]:
+            return [*value, '["b", "it hangs"]', '["a", "it is gone"]']
+
+    world = OfTwo(rank=0, size=2, device=torch.device("cpu"))
+    known = {"a": BadVideo("a", 1, "it crashes")}
+    add_failed(known, [("c", "it is damaged")], 2, world)
+    assert known == {
+        "a": BadVideo("a", 1, "it crashes"),
+        "b": BadVideo("b", 2, "it hangs"),
+        "c": BadVideo("c", 2, "it is damaged"),
+    }
+
+
+def test_a_state_of_the_version_before_is_read(tmp_path: Path, uninterrupted: Trainer) -> None:
+    job = make_job(tmp_path, checkpoint_minutes=1e-9)
+    interrupt_at(job, 5)
+    path = storage.local_path(job.state_uri)
+    content = torch.load(path, weights_only=True)
+    del content["position"]["quarantine"]
+    torch.save({**content, "version": 2}, path)
+    path.write_bytes(path.read_bytes() + hashlib.sha256(path.read_bytes()).digest())
+    resumed = make_trainer(job)
+    assert resumed.position.iteration == 4
+    assert resumed.run().rows == uninterrupted.position.rows
 
 
 def test_the_earliest_of_equally_good_epochs_is_the_best(uninterrupted: Trainer) -> None:

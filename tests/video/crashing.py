@@ -58,7 +58,7 @@ def crashing(
     )
 
 
-def crash(path: Path) -> None:
+def crash(path: Path, *arguments: object) -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
 
 

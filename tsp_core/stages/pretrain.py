@@ -54,6 +54,7 @@ from tsp_core.training.index import write_index
 from tsp_core.training.job import CurvePoint, TrainingJob, TrainingUpdate
 from tsp_core.training.launch import launch
 from tsp_core.training.report import checkpoint_digest, result_files, summarise
+from tsp_core.video.sandbox import DecodingLimits
 
 VERSION = 1
 
@@ -112,7 +113,7 @@ def finish(
     Raises:
         ConfigError: A subset is unknown or lacks clips; the device cannot do what is asked.
         GvfError: Global video features are of the wrong size, or a video has none.
-        TrainingError: A loss is not finite, or too many clips cannot be read.
+        TrainingError: A loss is not finite, or too many videos cannot be read.
         WorkerLostError: A training process was killed; a retry continues the run.
     """
     finished = artifacts.find(config.root_uri, plan.recipe)
@@ -124,6 +125,8 @@ def finish(
         history.remember(config.root_uri, config.name, plan.recipe, _classes(inputs))
         job = _job(config, inputs, plan.recipe, folder=folder, device=device)
         result = launch(job, _reporter(config, progress))
+        for bad in result.quarantined:
+            _logger.warning("pretrain: %r was left out: %s", bad.video, bad.reason)
         summary = summarise(result)
         artifact = artifacts.publish(
             config.root_uri,
@@ -132,7 +135,8 @@ def finish(
             summary=summary,
             digest=checkpoint_digest(Path(folder)),
         )
-    storage.delete(job.state_uri)  # the artifact is there now
+    for uri in (job.state_uri, job.suspects_uri):
+        storage.delete(uri)  # the artifact is there now
     return StageReport(stage="pretrain", artifact=artifact, summary=summary)
 
 
@@ -280,6 +284,8 @@ def _job(
         cache_dir=config.runtime.cache_dir,
         num_threads=num_threads,
         num_workers=num_workers,
+        limits=DecodingLimits.of(config.runtime),
+        max_bad_fraction=config.ingest.max_bad_fraction,
     )
 
 

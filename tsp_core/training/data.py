@@ -7,8 +7,9 @@ away is neither computed nor sent; a clip is then a twelfth of the bytes that it
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,11 +22,14 @@ from torch.utils.data import Dataset
 from tsp_core.config import ClipConfig
 from tsp_core.errors import VideoError
 from tsp_core.training.index import ClipIndex, open_index
+from tsp_core.training.suspects import ReadingNote
+from tsp_core.video.apart import ApartReader, Window
 from tsp_core.video.files import local_video
 from tsp_core.video.proxy_files import local_proxy
 from tsp_core.video.proxy_reader import PictureDecoder, ProxyReader
 from tsp_core.video.reader import ClipReader
 from tsp_core.video.sampling import clip_frames, timeline_from_row
+from tsp_core.video.sandbox import DecodingLimits
 from tsp_core.video.transforms import mirrored
 
 OPEN_VIDEOS = 16
@@ -86,16 +90,29 @@ class ClipDataset(Dataset[RawBatch]):
         folder: Where `write_index` wrote the index.
         clip: What a clip is.
         cache_dir: Local folder for videos of remote stores.
+        limits: What decoding may take; a clip that hangs longer ends this process. None sets no
+            limits, and reads everything here.
+        apart: Videos (rows of the index's) that are read in worker processes.
     """
 
-    def __init__(self, folder: Path, clip: ClipConfig, cache_dir: str | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        clip: ClipConfig,
+        cache_dir: str | None,
+        limits: DecodingLimits | None = None,
+        apart: frozenset[int] = frozenset(),
+    ) -> None:
         self._folder, self._clip, self._cache_dir = folder, clip, cache_dir
+        self._limits, self._apart = limits, apart
         self._index: ClipIndex | None = None
+        self._note: ReadingNote | None = None
         self._open: OrderedDict[int, _OpenVideo] = OrderedDict()
         self._decoder = PictureDecoder()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ClipDataset, (self._folder, self._clip, self._cache_dir)
+        arguments = (self._folder, self._clip, self._cache_dir, self._limits, self._apart)
+        return ClipDataset, arguments
 
     def __getitem__(self, request: Request) -> RawBatch:
         return self.__getitems__([request])
@@ -122,6 +139,9 @@ class ClipDataset(Dataset[RawBatch]):
         """Close the videos that are open in this process."""
         while self._open:
             self._open.popitem()[1].close()
+        if self._note is not None:
+            self._note.close()
+            self._note = None
 
     def _read(self, request: Request) -> NDArray[np.uint8]:
         if self._index is None:
@@ -140,41 +160,81 @@ class ClipDataset(Dataset[RawBatch]):
         while len(self._open) >= OPEN_VIDEOS:
             self._open.popitem(last=False)[1].close()
         row = self._index.video_row(video_index)
-        video = self._open[video_index] = _OpenVideo(
-            row, self._clip, self._cache_dir, self._decoder
-        )
+        video = self._open[video_index] = self._opened(row, video_index)
         return video
 
+    def _opened(self, row: dict[str, Any], video_index: int) -> _OpenVideo:
+        if row["proxy"] is not None:  # our own making, so there is nothing to guard against
+            return _proxy(row, self._clip, self._cache_dir, self._decoder)
+        if self._limits is None or not self._limits.isolate:
+            return _video(row, self._clip, self._cache_dir, contextlib.nullcontext)
+        if video_index in self._apart:
+            return _video_apart(row, self._clip, self._cache_dir, self._limits)
+        if self._note is None:
+            self._note = ReadingNote(self._folder, self._limits.stall_seconds)
+        noted = functools.partial(self._note.of, video_index)
+        return _video(row, self._clip, self._cache_dir, noted)
 
+
+_Guard = Callable[[], contextlib.AbstractContextManager[None]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class _OpenVideo:
-    """A video that is open for reading clips: its proxy where it has one, else its file."""
+    """A video that is open for reading clips.
 
-    def __init__(
-        self,
-        row: dict[str, Any],
-        clip: ClipConfig,
-        cache_dir: str | None,
-        decoder: PictureDecoder,
-    ) -> None:
-        self._timeline, self._clip = timeline_from_row(row), clip
-        self._reader: ClipReader | ProxyReader
-        if row["proxy"] is not None:
-            path = local_proxy(row["proxy"], cache_dir)
-            self._reader = ProxyReader(path, self._timeline, clip, decoder)
-            self.close = self._reader.close
-            return
-        with contextlib.ExitStack() as stack:
-            path = stack.enter_context(local_video(row["uri"], row["content_hash"], cache_dir))
-            self._reader = ClipReader(
-                path, self._timeline, row["keyframes"], row["rotation_degrees"], clip
-            )
-            stack.callback(self._reader.close)
-            self.close = stack.pop_all().close
+    Attributes:
+        read: Takes the start of a clip in seconds and a window; gives the window of its frames,
+            uint8 [L, height, width, 3].
+        close: Closes it.
+    """
 
-    def read(self, start_seconds: float, window: tuple[int, int, int, int]) -> NDArray[np.uint8]:
-        """Read the window of a clip's frames, uint8 [L, height, width, 3]."""
-        if isinstance(self._reader, ProxyReader):
-            frames = self._reader.frames_at(start_seconds)
-        else:
-            frames = clip_frames(self._timeline, self._clip, start_seconds)
-        return self._reader.read(frames, window)
+    read: Callable[[float, Window], NDArray[np.uint8]]
+    close: Callable[[], None]
+
+
+def _proxy(
+    row: dict[str, Any], clip: ClipConfig, cache_dir: str | None, decoder: PictureDecoder
+) -> _OpenVideo:
+    """Open a video's proxy."""
+    path = local_proxy(row["proxy"], cache_dir)
+    reader = ProxyReader(path, timeline_from_row(row), clip, decoder)
+
+    def read(start_seconds: float, window: Window) -> NDArray[np.uint8]:
+        return reader.read(reader.frames_at(start_seconds), window)
+
+    return _OpenVideo(read=read, close=reader.close)
+
+
+def _video(
+    row: dict[str, Any], clip: ClipConfig, cache_dir: str | None, guard: _Guard
+) -> _OpenVideo:
+    """Open a video's file; it is decoded under a guard."""
+    timeline = timeline_from_row(row)
+    with contextlib.ExitStack() as stack:
+        path = stack.enter_context(local_video(row["uri"], row["content_hash"], cache_dir))
+        with guard():
+            reader = ClipReader(path, timeline, row["keyframes"], row["rotation_degrees"], clip)
+        stack.callback(reader.close)
+
+        def read(start_seconds: float, window: Window) -> NDArray[np.uint8]:
+            frames = clip_frames(timeline, clip, start_seconds)
+            with guard():
+                return reader.read(frames, window)
+
+        return _OpenVideo(read=read, close=stack.pop_all().close)
+
+
+def _video_apart(
+    row: dict[str, Any], clip: ClipConfig, cache_dir: str | None, limits: DecodingLimits
+) -> _OpenVideo:
+    """A video's file that is decoded in worker processes."""
+    timeline = timeline_from_row(row)
+    with contextlib.ExitStack() as stack:
+        path = stack.enter_context(local_video(row["uri"], row["content_hash"], cache_dir))
+        reader = ApartReader(path, row, clip, limits)
+
+        def read(start_seconds: float, window: Window) -> NDArray[np.uint8]:
+            return reader.read(clip_frames(timeline, clip, start_seconds), window)
+
+        return _OpenVideo(read=read, close=stack.pop_all().close)

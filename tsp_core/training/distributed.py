@@ -43,6 +43,11 @@ class World:
         """Whether this process fetches files for all of its machine."""
         return self.local_rank == 0
 
+    @property
+    def share(self) -> dict[str, int]:
+        """Which part of each batch is this process's, as the samplers take it."""
+        return {"world_size": self.size, "rank": self.rank}
+
     def wrap(self, model: nn.Module) -> nn.Module:
         """Make backward average the gradients over all processes."""
         if self.size == 1:

@@ -72,10 +72,13 @@ class ClipIndex:
         values: dict[str, Any] = row.drop_columns(_LISTS).to_pylist()[0]
         return values | {name: pc.list_flatten(row[name]).to_numpy() for name in _LISTS}
 
+    def video_name(self, row: int) -> str:
+        """Name of a segment's video."""
+        return str(self.videos["video"][int(self.video_indices[row])].as_py())
+
     def describe(self, row: int, ratio: float) -> str:
         """Name a clip for a message: its video and start."""
-        video = self.videos["video"][int(self.video_indices[row])].as_py()
-        return f"{video} at {self.start(row, ratio):.3f} s"
+        return f"{self.video_name(row)} at {self.start(row, ratio):.3f} s"
 
 
 def write_index(

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from tsp_core import storage
 from tsp_core.artifacts import Frozen
-from tsp_core.config import ClipConfig, EncoderConfig, PretrainConfig
+from tsp_core.config import ClipConfig, EncoderConfig, PretrainConfig, RuntimeConfig
+from tsp_core.video.sandbox import DecodingLimits
 
 
 class TrainingJob(Frozen):
@@ -32,6 +33,8 @@ class TrainingJob(Frozen):
         cache_dir: Local folder for remote videos and weights.
         num_threads: Threads of each training process.
         num_workers: Loader processes of each training process.
+        limits: What decoding may take.
+        max_bad_fraction: Training stops when more than this fraction of the videos cannot be read.
     """
 
     folder: str
@@ -49,6 +52,8 @@ class TrainingJob(Frozen):
     cache_dir: str | None = None
     num_threads: int = 1
     num_workers: int = 0
+    limits: DecodingLimits = DecodingLimits.of(RuntimeConfig())
+    max_bad_fraction: float = 0.1
 
     @property
     def state_uri(self) -> str:
@@ -64,6 +69,11 @@ class TrainingJob(Frozen):
     def failures_uri(self) -> str:
         """Folder of the errors that ended processes, where several machines train."""
         return storage.join(self.work_uri, "failures")
+
+    @property
+    def suspects_uri(self) -> str:
+        """Names of the videos that are read apart."""
+        return storage.join(self.work_uri, "suspects.json")
 
     @property
     def events_uri(self) -> str:
@@ -102,6 +112,20 @@ class MetricRow(NamedTuple):
     phase: str
     name: str
     value: float
+
+
+class BadVideo(NamedTuple):
+    """A video that could not be read while training.
+
+    Attributes:
+        video: Its name.
+        epoch: In which a clip of it could not be read first, from 0; none was read after that.
+        reason: Why, for people.
+    """
+
+    video: str
+    epoch: int
+    reason: str
 
 
 class CurvePoint(NamedTuple):
@@ -146,10 +170,12 @@ class TrainingResult(Frozen):
     Attributes:
         best_epoch: Counted from 0; the earliest of the highest mean validation accuracy.
         rows: Every metric of every epoch.
+        quarantined: Videos that could not be read.
     """
 
     best_epoch: int
     rows: tuple[MetricRow, ...]
+    quarantined: tuple[BadVideo, ...] = ()
 
 
 class TrainingFailure(Frozen):

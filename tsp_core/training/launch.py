@@ -7,6 +7,7 @@ what the flow's does (`tsp_core.training.nodes` has the rest).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 from tsp_core import errors
@@ -20,11 +21,20 @@ from tsp_core.training.job import (
     TrainingUpdate,
 )
 from tsp_core.training.nodes import hosted
+from tsp_core.training.suspects import collect_suspects
 from tsp_core.training.torchrun import run_torchrun
+
+logger = logging.getLogger(__name__)
+
+_MAX_DEATHS = 5
+"""Of processes while they decode, in one attempt; who launches again continues with the rest."""
 
 
 def launch(job: TrainingJob, on_update: Callable[[TrainingUpdate], None]) -> TrainingResult:
     """Train to the end, or to an error; an interrupted run is continued.
+
+    When a process dies while it decodes a video, training goes on from its last checkpoint, and
+    that video is read apart (`tsp_core.training.suspects`).
 
     Args:
         job: What to train; its folder must hold the clip index.
@@ -34,6 +44,22 @@ def launch(job: TrainingJob, on_update: Callable[[TrainingUpdate], None]) -> Tra
         TspError: What a training process raised: `TrainingError`, `WeightsError`, ...
         WorkerLostError: A training process was killed or crashed; a retry continues the run.
     """
+    for _ in range(_MAX_DEATHS):
+        try:
+            return _launch(job, on_update)
+        except WorkerLostError as error:
+            found = collect_suspects(job)
+            if not found:
+                raise
+            logger.warning(
+                "a process died while it decoded %s; training goes on from its last checkpoint and "
+                "decodes that in processes of its own from now on (%s)",
+                *(", ".join(map(repr, sorted(found))), error),
+            )
+    return _launch(job, on_update)
+
+
+def _launch(job: TrainingJob, on_update: Callable[[TrainingUpdate], None]) -> TrainingResult:
     job.path(RESULT_FILE).unlink(missing_ok=True)
     failures.forget(job)
     with hosted(job) as meeting:

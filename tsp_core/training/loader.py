@@ -11,8 +11,9 @@ import functools
 import itertools
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,10 @@ from tsp_core.config import ClipConfig
 from tsp_core.errors import WorkerLostError
 from tsp_core.model.losses import IGNORED_LABEL
 from tsp_core.tether import die_with_parent
-from tsp_core.training.data import ClipDataset, FailedClip, RawBatch, Request
+from tsp_core.training.data import ClipDataset, RawBatch, Request
 from tsp_core.training.index import ClipIndex
 from tsp_core.training.samplers import ClipPlan
+from tsp_core.video.sandbox import DecodingLimits
 from tsp_core.video.transforms import normalise_clips
 
 logger = logging.getLogger(__name__)
@@ -42,7 +44,7 @@ class Batch:
         action_labels: int64 [B]; -1 is ignored by the loss.
         region_labels: int64 [B].
         positions: int64 [B], positions in the plan (on the CPU).
-        failed: Clips that could not be read.
+        failed: Why clips could not be read, by their positions in the plan.
     """
 
     clips: torch.Tensor
@@ -50,7 +52,7 @@ class Batch:
     action_labels: torch.Tensor
     region_labels: torch.Tensor
     positions: NDArray[np.int64]
-    failed: tuple[FailedClip, ...]
+    failed: dict[int, str]
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -82,6 +84,8 @@ class ClipLoader:
         device: Where the batches go.
         num_workers: Loader processes; 0 reads in this process.
         cache_dir: Local folder for videos of remote stores.
+        limits: What decoding may take; None sets no limits.
+        apart: Videos (rows of the index's) that are decoded in processes of their own.
     """
 
     def __init__(
@@ -92,9 +96,11 @@ class ClipLoader:
         device: torch.device,
         num_workers: int,
         cache_dir: str | None,
+        limits: DecodingLimits | None = None,
+        apart: frozenset[int] = frozenset(),
     ) -> None:
         self.index, self.clip, self.device = index, clip, device
-        self._dataset = ClipDataset(index.folder, clip, cache_dir)
+        self._dataset = ClipDataset(index.folder, clip, cache_dir, limits, apart)
         self._requests = _Requests()
         self._loader = DataLoader(
             self._dataset,
@@ -110,18 +116,33 @@ class ClipLoader:
             generator=torch.Generator(),  # the global one is the trainer's
         )
 
-    def batches(self, plan: ClipPlan, positions: Iterable[NDArray[np.int64]]) -> Iterator[Batch]:
+    def batches(
+        self,
+        plan: ClipPlan,
+        positions: Iterable[NDArray[np.int64]],
+        left_out: Mapping[int, str] = MappingProxyType({}),
+    ) -> Iterator[Batch]:
         """Yield the plan's clips at each array of positions.
+
+        Args:
+            plan: The clips.
+            positions: Of the clips of each batch.
+            left_out: Videos (rows of the index's) whose clips are not tried, and why.
 
         Raises:
             WorkerLostError: A loader process died.
             TransientError: The store of a remote video does not answer.
         """
-        self._requests.positions = list(positions)
+        videos = self.index.video_indices[plan.rows]
+        is_tried = ~np.isin(videos, list(left_out))
+        wanted = list(positions)
+        self._requests.positions = [batch[is_tried[batch]] for batch in wanted]
         self._requests.plan = plan
         raw_batches = iter(self._loader)
-        for wanted in self._requests.positions:
-            yield self._to_device(plan, wanted, _next(raw_batches))
+        for batch, tried in zip(wanted, self._requests.positions, strict=True):
+            untried = batch[~is_tried[batch]]
+            failed = {int(place): left_out[int(videos[place])] for place in untried}
+            yield self._to_device(plan, tried, _next(raw_batches), failed)
 
     def close(self) -> None:
         """End the loader processes and close the videos."""
@@ -133,13 +154,15 @@ class ClipLoader:
         self._loader._iterator = None
         self._dataset.close()
 
-    def _to_device(self, plan: ClipPlan, wanted: NDArray[np.int64], raw: RawBatch) -> Batch:
+    def _to_device(
+        self, plan: ClipPlan, wanted: NDArray[np.int64], raw: RawBatch, left_out: dict[int, str]
+    ) -> Batch:
         """Normalise on the device; add labels and global video features."""
         index, device = self.index, self.device
-        for failed in raw.failed:
-            position = wanted[failed.place]
+        failed = {int(wanted[clip.place]): clip.reason for clip in raw.failed}
+        for position, reason in failed.items():
             clip_name = index.describe(int(plan.rows[position]), float(plan.ratios[position]))
-            logger.warning("clip left out: %s: %s", clip_name, failed.reason)
+            logger.warning("clip left out: %s: %s", clip_name, reason)
         positions = wanted[raw.places]
         rows = plan.rows[positions]
         gvf = None
@@ -151,7 +174,7 @@ class ClipLoader:
             action_labels=torch.from_numpy(index.label_indices[rows].astype(np.int64)).to(device),
             region_labels=torch.from_numpy(index.regions[rows].astype(np.int64)).to(device),
             positions=positions,
-            failed=raw.failed,
+            failed=left_out | failed,
         )
 
 

@@ -20,7 +20,7 @@ from tsp_core.errors import TrainingError
 from tsp_core.model.heads import HeadOutputs, TSPModel
 from tsp_core.model.losses import Losses, tsp_losses
 from tsp_core.model.weights import load_encoder
-from tsp_core.training import metrics, samplers, schedule
+from tsp_core.training import metrics, quarantine, samplers, schedule
 from tsp_core.training.distributed import World
 from tsp_core.training.events import write_events
 from tsp_core.training.index import open_index
@@ -30,12 +30,10 @@ from tsp_core.training.metrics import Sums
 from tsp_core.training.modes import arrange_for, autocast, loss_scaler, train_mode
 from tsp_core.training.samplers import ClipPlan
 from tsp_core.training.state import Position, fetch_state, load_state, save_state
+from tsp_core.training.suspects import fetch_suspects, suspects
 from tsp_core.training.validate import plan_validation, predict_batches, validation_sums
 
 logger = logging.getLogger(__name__)
-
-MAX_FAILED_FRACTION = 0.01
-"""Training stops when more than this share of an epoch's clips cannot be read."""
 
 OnUpdate = Callable[[TrainingUpdate], None]
 
@@ -71,6 +69,7 @@ class Trainer:
         self._regions = self.index.regions[self._rows]
         self._num_clips = samplers.num_training_clips(self._regions, pretrain)
         self.num_batches = samplers.num_batches(self._num_clips, pretrain.batch_size, world.size)
+        self._share = {"batch_size": pretrain.batch_size} | world.share
         self._rates = schedule.base_rates(pretrain, world.size)
         self._schedule = schedule.build_schedule(pretrain, self.num_batches)
         self._prepare_model()
@@ -80,6 +79,8 @@ class Trainer:
             device=world.device,
             num_workers=job.num_workers,
             cache_dir=job.cache_dir,
+            limits=job.limits,
+            apart=suspects(self.index),
         )
         self._saved_at = time.monotonic()
 
@@ -98,7 +99,7 @@ class Trainer:
         """Train to the end; return what came of it.
 
         Raises:
-            TrainingError: A loss is not finite, or too many clips cannot be read.
+            TrainingError: A loss is not finite, or too many videos cannot be read.
             WorkerLostError: A loader process died.
         """
         try:
@@ -120,18 +121,15 @@ class Trainer:
             self._rows, self._regions, clip=self.job.clip, pretrain=pretrain, epoch=position.epoch
         )
         batches = samplers.training_batches(
-            len(plan),
-            batch_size=pretrain.batch_size,
-            world_size=self.world.size,
-            rank=self.world.rank,
-            first_batch=position.next_batch,
+            len(plan), first_batch=position.next_batch, **self._share
         )
         train_mode(self.model, pretrain.batch_norm)
-        for batch in self._loader.batches(plan, batches):
+        for batch in self._loader.batches(plan, batches, self._left_out()):
             sums = self.step(batch, plan)
             position.sums = position.sums.plus(sums)
             position.next_batch += 1
-            self._refuse_failures(position.sums.failed, len(plan), batch)
+            if sums.failed:  # of any process
+                self._quarantine(plan, batch.failed)
             self._update("train", metrics.combine_losses(sums, pretrain))
             if time.monotonic() - self._saved_at > 60 * pretrain.checkpoint_minutes:
                 self._save()
@@ -199,24 +197,22 @@ class Trainer:
             clips_per_segment=pretrain.clips_per_segment,
         )
         self._update("valid", {})
-        batches = samplers.evaluation_batches(
-            len(plan),
-            batch_size=pretrain.batch_size,
-            world_size=self.world.size,
-            rank=self.world.rank,
-        )
+        batches = samplers.evaluation_batches(len(plan), **self._share)
         sums = torch.zeros(len(Sums()), dtype=torch.float64, device=self.world.device)
-        for batch, outputs in predict_batches(
-            self.model, self._loader, plan, batches, precision=pretrain.precision
-        ):
+        failed: dict[int, str] = {}
+        loaded = self._loader.batches(plan, batches, self._left_out())
+        for batch, outputs in predict_batches(self.model, loaded, precision=pretrain.precision):
             sums += validation_sums(outputs, batch)
-            self._refuse_failures(float(sums[1]), len(plan), batch)
-        self._finish_epoch(Sums(*self.world.sum(sums).tolist()))
+            failed |= batch.failed
+        joined = Sums(*self.world.sum(sums).tolist())
+        if joined.failed:
+            self._quarantine(plan, failed)
+        self._finish_epoch(joined)
 
     def _finish_epoch(self, validated: Sums) -> None:
         position, pretrain = self.position, self.job.pretrain
-        last_factor = self._schedule.factor(position.iteration - 1)
-        rates = {f"lr_{name}": rate * last_factor for name, rate in self._rates.items()}
+        factor = self._schedule.factor(position.iteration - 1)
+        rates = {f"lr_{name}": rate * factor for name, rate in self._rates.items()}
         trained = {**metrics.epoch_values(position.sums, pretrain), **rates}
         valid = metrics.epoch_values(validated, pretrain)
         for phase, values in (("train", trained), ("valid", valid)):
@@ -249,14 +245,15 @@ class Trainer:
             "(pretrain.layers_lr, pretrain.heads_lr) or use pretrain.precision: fp32 or bf16"
         )
 
-    def _refuse_failures(self, num_failed: float, num_clips: int, batch: Batch) -> None:
-        if num_failed > MAX_FAILED_FRACTION * num_clips:
-            reasons = "; ".join(sorted({clip.reason for clip in batch.failed})) or "see the log"
-            raise TrainingError(
-                f"{num_failed:.0f} of the {num_clips} clips of epoch {self.position.epoch + 1} "
-                f"could not be read, more than {MAX_FAILED_FRACTION:.0%} ({reasons}); "
-                "ingest the videos again to quarantine the damaged ones"
-            )
+    def _left_out(self) -> dict[int, str]:
+        return quarantine.left_out(self.position.quarantine, self.index, self.position.epoch)
+
+    def _quarantine(self, plan: ClipPlan, failed: dict[int, str]) -> None:
+        """Leave out the videos of failed clips from the next epoch on, in all processes."""
+        bad, index = self.position.quarantine, self.index
+        videos = ((index.video_name(int(plan.rows[i])), reason) for i, reason in failed.items())
+        quarantine.add_failed(bad, videos, self.position.epoch, self.world)
+        quarantine.refuse_too_many(bad, len(index.videos), self.job.max_bad_fraction)
 
     def _update(self, phase: str, values: dict[str, float], *, is_end: bool = False) -> None:
         if self.world.is_first:
@@ -277,6 +274,7 @@ class Trainer:
         if self.world.is_first_here:
             local.unlink(missing_ok=True)
             fetch_state(self.job.state_uri, local)
+            fetch_suspects(self.job)
         self.world.wait()
         if not local.exists():
             return Position()

@@ -73,7 +73,11 @@ def train(job: TrainingJob) -> None:
         position = trainer.run()
         if world.is_first:
             save_best(job, position, job.path(BEST_FILE))
-            result = TrainingResult(best_epoch=position.best_epoch, rows=tuple(position.rows))
+            result = TrainingResult(
+                best_epoch=position.best_epoch,
+                rows=tuple(position.rows),
+                quarantined=tuple(position.quarantine.values()),
+            )
             write_json(job.path(RESULT_FILE), result)
     finally:
         leave_world()

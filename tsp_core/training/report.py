@@ -35,17 +35,24 @@ def checkpoint_digest(folder: Path) -> str:
 
 
 def describe(result: TrainingResult) -> dict[str, Any]:
-    """Content of `training.json`: every epoch's figures by phase; epochs count from 0."""
+    """Content of `training.json`; epochs count from 0.
+
+    Every epoch's figures by phase, and the videos that could not be read, if any.
+    """
     epochs: list[dict[str, Any]] = []
     for row in result.rows:
         if row.epoch == len(epochs):
             epochs.append({"epoch": row.epoch, "train": {}, "valid": {}})
         epochs[row.epoch][row.phase][row.name] = row.value
-    return {"best_epoch": result.best_epoch, "epochs": epochs}
+    described: dict[str, Any] = {"best_epoch": result.best_epoch, "epochs": epochs}
+    if result.quarantined:
+        described["quarantined"] = [video._asdict() for video in result.quarantined]
+    return described
 
 
 def summarise(result: TrainingResult) -> dict[str, Any]:
     """Figures for people: the best epoch (from 0), its validation loss and accuracies."""
     best: dict[str, float] = describe(result)["epochs"][result.best_epoch]["valid"]
     accuracies = {name: value for name, value in best.items() if name.startswith("accuracy_")}
-    return {"best_epoch": result.best_epoch, "loss": best["loss"], **accuracies}
+    summary = {"best_epoch": result.best_epoch, "loss": best["loss"], **accuracies}
+    return summary | ({"quarantined": len(result.quarantined)} if result.quarantined else {})

@@ -22,10 +22,11 @@ from torch import nn
 
 from tsp_core import storage
 from tsp_core.errors import ArtifactError, ObjectNotFoundError
-from tsp_core.training.job import MetricRow
+from tsp_core.training.job import BadVideo, MetricRow
 from tsp_core.training.metrics import Sums
+from tsp_core.training.quarantine import Quarantine
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 _DIGEST_BYTES = 32
 _CHUNK_BYTES = 8 << 20
 _DOWNLOADS = 3  # damage on the way is gone at another one
@@ -45,6 +46,7 @@ class Position:
         best_epoch: Epoch with the highest mean validation accuracy; -1 before the first.
         best_accuracy: That accuracy.
         best_model: The model's state after that epoch, on the CPU.
+        quarantine: Videos that could not be read.
     """
 
     epoch: int = 0
@@ -55,6 +57,7 @@ class Position:
     best_epoch: int = -1
     best_accuracy: float = -1.0
     best_model: StateDict = field(default_factory=dict)
+    quarantine: Quarantine = field(default_factory=dict)
 
     def keep_if_best(self, accuracy: float, model: nn.Module) -> None:
         """Remember the model if it is better than all before; ties go to the earliest epoch."""
@@ -94,6 +97,7 @@ def save_state(
             **vars(position),
             "sums": list(position.sums),
             "rows": [list(row) for row in position.rows],
+            "quarantine": [list(bad) for bad in position.quarantine.values()],
         },
     }
     torch.save(content, aside)
@@ -148,10 +152,10 @@ def load_state(
     with _explained(path):
         content = torch.load(path, map_location="cpu", weights_only=True)
         version = content.get("version")
-    if version != STATE_VERSION:
+    if version not in (2, STATE_VERSION):
         raise ArtifactError(
             f"{path.name}: version {version!r} of the training checkpoint is unknown to this "
-            f"release, which reads version {STATE_VERSION}; delete it to start anew"
+            f"release, which reads versions 2 and {STATE_VERSION}; delete it to start anew"
         )
     with _explained(path):
         return _restore(content, model, optimizer, scaler)
@@ -182,4 +186,6 @@ def _restore(
     values = copy.copy(content["position"])
     values["sums"] = Sums(*values["sums"])
     values["rows"] = [MetricRow(*row) for row in values["rows"]]
+    bad = [BadVideo(*video) for video in values.get("quarantine", [])]  # none in version 2
+    values["quarantine"] = {video.video: video for video in bad}
     return Position(**values)

@@ -147,8 +147,8 @@ def predict_clips(
     gathered = _Logits(model, len(plan))
     done = 0
     with contextlib.closing(loader):
-        batches = evaluation_batches(len(plan), batch_size=batch_size)
-        for batch, outputs in predict_batches(model, loader, plan, batches, precision=precision):
+        batches = loader.batches(plan, evaluation_batches(len(plan), batch_size=batch_size))
+        for batch, outputs in predict_batches(model, batches, precision=precision):
             gathered.put(batch, outputs)
             done += len(batch) + len(batch.failed)
             if progress is not None:
@@ -166,21 +166,16 @@ def predict_clips(
 
 
 def predict_batches(
-    model: TSPModel,
-    loader: ClipLoader,
-    plan: ClipPlan,
-    positions: Iterable[NDArray[np.int64]],
-    *,
-    precision: Precision,
+    model: TSPModel, batches: Iterable[Batch], *, precision: Precision
 ) -> Iterator[tuple[Batch, HeadOutputs]]:
     """Yield each batch with the model's outputs; the model is put into evaluation mode.
 
     A batch none of whose clips could be read has the outputs of one blank clip.
     """
     model.eval()
-    for batch in loader.batches(plan, positions):
+    for batch in batches:
         shown = batch.or_blank()
-        with torch.no_grad(), autocast(loader.device, precision):
+        with torch.no_grad(), autocast(shown.clips.device, precision):
             outputs = model(shown.clips, shown.gvf)
         yield batch, outputs
 
