@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 from collections.abc import Iterator
@@ -21,13 +22,15 @@ from tests.training.tiny import (
     videos_table,
     write_videos,
 )
-from tsp_core.config import PretrainConfig
+from tests.video.crashing import crash_on_one
+from tsp_core.config import PretrainConfig, RuntimeConfig
 from tsp_core.model.encoders import build_encoder
 from tsp_core.model.heads import TSPModel
 from tsp_core.training.job import MetricRow
 from tsp_core.training.metrics import Sums, epoch_values
 from tsp_core.training.plots import draw_curves
 from tsp_core.training.validate import ClipSamples, open_samples, predict_clips
+from tsp_core.video.sandbox import DecodingLimits
 
 
 def rows_of(names: list[str], epochs: int = 3) -> list[MetricRow]:
@@ -152,6 +155,21 @@ def test_a_clip_that_cannot_be_read_has_no_logits(samples: ClipSamples) -> None:
     for name in ("action_logits", "region_logits"):
         missing = [row for row, logits in enumerate(table[name].to_pylist()) if logits is None]
         assert missing == list(range(12, 18))
+
+
+def test_a_video_that_crashes_the_decoder_costs_its_own_clips(
+    samples: ClipSamples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_of("tsp")
+    plain = predict_clips(model, samples, device="cpu", precision="fp32", batch_size=6)
+    limited = dataclasses.replace(samples, limits=DecodingLimits.of(RuntimeConfig()))
+    apart = predict_clips(model, limited, device="cpu", precision="fp32", batch_size=6)
+    assert apart.equals(plain)
+    monkeypatch.setattr("tsp_core.video.apart.read_clip", crash_on_one)
+    found = predict_clips(model, limited, device="cpu", precision="fp32", batch_size=6)
+    for name in ("action_logits", "region_logits"):
+        logits, expected = found[name].to_pylist(), plain[name].to_pylist()
+        assert logits == [*expected[:12], *[None] * 6, *expected[18:]]
 
 
 @pytest.mark.parametrize(

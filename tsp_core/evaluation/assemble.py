@@ -34,6 +34,7 @@ from tsp_core.features.manifest import MANIFEST, parse_manifest
 from tsp_core.features.reading import ExportedFeatures, opened_export
 from tsp_core.model.checkpoint import LoadedCheckpoint, load_checkpoint
 from tsp_core.schemas import read_table
+from tsp_core.video.sandbox import DecodingLimits
 
 METRICS_VERSION = 2
 
@@ -206,6 +207,7 @@ def _predict(
         batch_size=config.evaluate.batch_size,
         workers=config.pretrain.workers or 0,
         cache_dir=config.runtime.cache_dir,
+        limits=DecodingLimits.of(config.runtime),
     )
     subset = Subset(
         name=config.evaluate.subset,

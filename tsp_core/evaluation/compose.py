@@ -27,6 +27,7 @@ from tsp_core.evaluation.sections.videos import videos_section
 from tsp_core.evaluation.stories import Stories, tell_stories
 from tsp_core.evaluation.thumbnails import video_thumbnails
 from tsp_core.schemas import read_table
+from tsp_core.video.sandbox import DecodingLimits
 
 Inputs = Mapping[str, ArtifactRef]
 
@@ -83,11 +84,16 @@ def _videos(
         return []
     wanted = [story.sequence.video for story in stories.videos]
     rows = tables.videos.filter(pc.field("video").isin(wanted)).to_pylist()
-    cache_dir = config.runtime.cache_dir
+    runtime = config.runtime
+    limits = DecodingLimits.of(runtime)
+    thumbnails = {
+        row["video"]: video_thumbnails(row, cache_dir=runtime.cache_dir, limits=limits)
+        for row in rows
+    }
     section = videos_section(
         stories,
         classes=tables.classes,
-        thumbnails={row["video"]: video_thumbnails(row, cache_dir=cache_dir) for row in rows},
+        thumbnails=thumbnails,
         localizer=TITLES[evidence.headline],
         actionness_from=evidence.localization.region_from,
     )

@@ -14,6 +14,7 @@ from tsp_core.features.gvf import GvfTable
 from tsp_core.model.checkpoint import LoadedCheckpoint, load_checkpoint
 from tsp_core.schemas import predictions_schema
 from tsp_core.training.validate import open_samples, predict_clips
+from tsp_core.video.sandbox import DecodingLimits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +49,14 @@ class Compute:
         batch_size: Clips per forward pass.
         workers: Loader processes.
         cache_dir: Local folder for what is fetched from remote stores.
+        limits: What decoding a clip may take, in worker processes; None decodes without.
     """
 
     device: str
     batch_size: int
     workers: int
     cache_dir: str | None
+    limits: DecodingLimits | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +120,7 @@ def predict_subset(
         clips_per_segment=subset.clips_per_segment,
         gvf=None if gvf is None else {name: gvf.lookup(name) for name in gvf.names},
         cache_dir=compute.cache_dir,
+        limits=compute.limits,
     ) as samples:
         table = predict_clips(
             checkpoint.model,

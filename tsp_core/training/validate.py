@@ -29,6 +29,7 @@ from tsp_core.training.samplers import (
     select_rows,
     validation_plan,
 )
+from tsp_core.video.sandbox import DecodingLimits
 from tsp_core.video.transforms import centre_crop_offsets
 
 
@@ -62,12 +63,14 @@ class ClipSamples:
         plan: The clips.
         clip: What a clip is.
         cache_dir: Local folder for videos of remote stores.
+        limits: What decoding a clip may take, in worker processes; None decodes without.
     """
 
     index: ClipIndex
     plan: ClipPlan
     clip: ClipConfig
     cache_dir: str | None
+    limits: DecodingLimits | None = None
 
 
 @contextlib.contextmanager
@@ -80,6 +83,7 @@ def open_samples(
     clips_per_segment: int,
     gvf: Mapping[str, NDArray[np.float32]] | None = None,
     cache_dir: str | None = None,
+    limits: DecodingLimits | None = None,
 ) -> Iterator[ClipSamples]:
     """Prepare the validation clips of all given segments, in the order of the table.
 
@@ -91,6 +95,7 @@ def open_samples(
         clips_per_segment: Evenly spaced clips of each segment.
         gvf: Global video feature by video name, float32 [F] each, where the model needs them.
         cache_dir: Local folder for videos of remote stores.
+        limits: What decoding a clip may take, in worker processes; None decodes without.
 
     Raises:
         ArtifactError: A clip's video is not among the usable videos.
@@ -106,7 +111,7 @@ def open_samples(
             clip=clip,
             clips_per_segment=clips_per_segment,
         )
-        yield ClipSamples(index=index, plan=plan, clip=clip, cache_dir=cache_dir)
+        yield ClipSamples(index=index, plan=plan, clip=clip, cache_dir=cache_dir, limits=limits)
 
 
 def predict_clips(
@@ -142,6 +147,8 @@ def predict_clips(
         device=torch.device(device),
         num_workers=workers,
         cache_dir=samples.cache_dir,
+        limits=samples.limits,
+        apart=frozenset(range(len(index.videos))),
     )
     arrange_for(model, loader.device)
     gathered = _Logits(model, len(plan))
