@@ -4,7 +4,8 @@ An artifact is referred to by the record of a dataset's newest run (`ROOT/runs/*
 dataset it is), by the configuration that is given, or by the note of a run that is under way.
 Shards are referred to as long as an artifact that was merged from their folder is: they make its
 next run incremental. Proxies are as long as an artifact of ingest with their settings lists their
-video. What was written within the last hours is left alone in any case.
+video. Uploads in several parts that were never completed are visible to nobody. What was written
+within the last hours is left alone in any case.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ from tsp_core.video.files import proxy_cache, video_cache
 KEEP_HOURS = 24.0
 _NOTE_DAYS = 30.0  # a run without a sign of life for so long is not going to be continued
 _CACHE_DAYS = 30.0  # the cache may serve other roots: only what nobody used for long
+_UPLOAD_HOURS = 24.0  # an upload under way has no note; its parts are minutes apart
 _TEMPORARY = ("tsp-shard-*", "tsp-export-*", "tsp-pretrain-*")
 _SHARDED = ("ingest", "gvf", "export")
+_FOLDERS = (*STAGE_NAMES, "shards", proxy_files.FOLDER, "training", "runs", underway.FOLDER)
 _HOUR, _DAY = 3600.0, 86400.0
 
 
@@ -44,12 +47,14 @@ class Garbage:
         uri: A folder, or an object.
         size_bytes: Of all that is in it.
         modified_at: When the newest part of it was written, in seconds since 1970.
+        upload_id: The store's name of an unfinished upload.
     """
 
     kind: str
     uri: str
     size_bytes: int
     modified_at: float
+    upload_id: str = ""
 
 
 @dataclass(kw_only=True)
@@ -80,6 +85,7 @@ def find_garbage(config: Config, *, keep_hours: float = KEEP_HOURS) -> list[Garb
         *_in_cache(config, references),
         *_temporary_folders(),
     ]
+    found += _unfinished_uploads(config.root_uri)
     return sorted((item for item in found if item.modified_at < before), key=lambda it: it.uri)
 
 
@@ -93,6 +99,9 @@ def remove(config: Config, garbage: list[Garbage], *, keep_hours: float = KEEP_H
     for item in chosen:
         if item.kind == "temporary folder":
             shutil.rmtree(item.uri, ignore_errors=True)
+            continue
+        if item.upload_id:
+            storage.abort_upload(item.uri, item.upload_id)
             continue
         if item.kind == "artifact":
             storage.delete(storage.join(item.uri, MARKER))
@@ -190,6 +199,20 @@ def _kind_of_training(unit: tuple[str, ...], references: _References) -> str | N
     if under_way or (len(unit) == 2 and f"pretrain/{unit[1]}" in references.artifacts):
         return None
     return "file" if unit[-1] == "state.pt" else "training events"
+
+
+def _unfinished_uploads(root: str) -> Iterator[Garbage]:
+    """What killed writers left of large objects, where no listing of objects shows it."""
+    for upload in storage.incomplete_uploads(root):
+        is_ours = artifacts.below(root, upload.uri).split("/")[0] in _FOLDERS
+        if is_ours and upload.modified_at < time.time() - _UPLOAD_HOURS * _HOUR:
+            yield Garbage(
+                kind="unfinished upload",
+                uri=upload.uri,
+                size_bytes=upload.size_bytes,
+                modified_at=upload.modified_at,
+                upload_id=upload.upload_id,
+            )
 
 
 def _is_old(items: list[ObjectInfo]) -> bool:

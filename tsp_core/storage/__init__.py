@@ -25,6 +25,8 @@ from tsp_core.storage.listed import ObjectInfo as ObjectInfo
 from tsp_core.storage.listed import object_info, sorted_infos
 from tsp_core.storage.placing import copy_synced, create, write_synced, written_aside
 from tsp_core.storage.received import Receipt, check_size
+from tsp_core.storage.uploads import abort_upload as abort_upload
+from tsp_core.storage.uploads import incomplete_uploads as incomplete_uploads
 
 _CHUNK_BYTES = 8 << 20
 R = TypeVar("R")
