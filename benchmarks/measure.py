@@ -34,14 +34,25 @@ class Rates:
         return statistics.median(self.cpu)
 
 
-def side_by_side(works: Mapping[str, Callable[[], int]], *, rounds: int) -> dict[str, Rates]:
-    """Run each work once a round; a work returns how many items it has done."""
+def side_by_side(
+    works: Mapping[str, Callable[[], int]],
+    *,
+    rounds: int,
+    cpu_seconds: Callable[[], float] = time.process_time,
+) -> dict[str, Rates]:
+    """Run each work once a round; a work returns how many items it has done.
+
+    Args:
+        works: By name.
+        rounds: How many.
+        cpu_seconds: CPU time so far; that of this process by default.
+    """
     rates = {name: Rates(cpu=[], wall=[]) for name in works}
     for _ in range(rounds):
         for name, work in works.items():
-            cpu, wall = time.process_time(), time.perf_counter()
+            cpu, wall = cpu_seconds(), time.perf_counter()
             count = work()
-            rates[name].cpu.append(count / (time.process_time() - cpu))
+            rates[name].cpu.append(count / (cpu_seconds() - cpu))
             rates[name].wall.append(count / (time.perf_counter() - wall))
     return rates
 

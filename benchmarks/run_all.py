@@ -27,6 +27,7 @@ SCRIPTS = (
     "model_cpu",
     "breakdown",
     "memory",
+    "sandbox",
     "orchestration",
     "gpu",
 )
