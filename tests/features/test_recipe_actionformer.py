@@ -1,81 +1,43 @@
-"""What ActionFormer and TriDet do with the files: `libs/datasets/anet.py` and `libs/core/config.py`
-of happyharrycn/actionformer_release, told again in a few lines."""
+"""What ActionFormer and TriDet read; `tests/downstream` runs ActionFormer itself."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
-from tests.features.samples import VIDEOS, context, facts, feature_rows, write_recipe
+from tests.features.actionformer_reader import Reader, load
+from tests.features.samples import VIDEOS, action, context, facts, feature_rows, write_recipe
 from tsp_core.config import ClipConfig
 from tsp_core.features.recipes import RECIPES
+from tsp_core.features.recipes.actionformer import EPOCHS, Schedule
 from tsp_core.features.recipes.base import Action, RecipeContext
 from tsp_core.features.rows import nominal_centers
 
 CONFIGS = ("ours_tsp.yaml", "ours_tsp_tridet.yaml")
 
 
-def recipe(tmp_path: Path, config: str = CONFIGS[0], **changes: Any) -> tuple[Path, dict[str, Any]]:
-    folder = write_recipe(tmp_path / "out", "actionformer", context(**changes))
-    return folder, yaml.load((folder / "configs" / config).read_text(), yaml.FullLoader)
-
-
-class Reader:
-    """The reader's way from the files to features and segments in units of rows."""
-
-    def __init__(self, folder: Path, config: dict[str, Any], *, training: bool) -> None:
-        self.options, self.folder, self.training = config["dataset"], folder, training
-        split = config["train_split" if training else "val_split"]
-        database = json.loads((folder / self.options["json_file"]).read_text())["database"]
-        labels = {
-            act["label"]: act["label_id"]
-            for video in database.values()
-            for act in video["annotations"]
-        }
-        assert len(labels) == self.options["num_classes"]
-        assert sorted(labels.values()) == list(range(len(labels)))
-        self.items = {k: v for k, v in database.items() if v["subset"].lower() in split}
-        assert all(v["fps"] == self.options["default_fps"] for v in self.items.values())
-
-    def features(self, video: str) -> np.ndarray:
-        options = self.options
-        name = options["file_prefix"] + video + options["file_ext"]
-        features = np.load(self.folder / options["feat_folder"] / name).astype(np.float32)
-        assert features.shape[1] == options["input_dim"]
-        return features
-
-    def segments(self, video: str) -> np.ndarray:
-        options, item = self.options, self.items[video]
-        seconds = np.array([act["segment"] for act in item["annotations"]], dtype=np.float32)
-        fps, stride, frames = options["default_fps"], options["feat_stride"], options["num_frames"]
-        segments = (seconds * fps - 0.5 * frames) / stride
-        if self.training:
-            segments = segments[segments[:, 0] < len(self.features(video))]
-            assert len(segments), "the reader stacks an empty list and fails"
-        return segments
-
-    def seconds(self, rows: np.ndarray) -> np.ndarray:
-        options = self.options
-        return (rows * options["feat_stride"] + 0.5 * options["num_frames"]) / options[
-            "default_fps"
-        ]
+def recipe(tmp_path: Path, **changes: Any) -> Path:
+    return write_recipe(tmp_path / "out", "actionformer", context(**changes))
 
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_the_reader_finds_features_and_segments_of_both_splits(tmp_path: Path, config: str) -> None:
-    folder, options = recipe(tmp_path, config)
-    assert options["dataset_name"] == "anet"
-    train, valid = (Reader(folder, options, training=training) for training in (True, False))
+    folder = recipe(tmp_path)
+    assert load(folder, config)["dataset_name"] == "anet"
+    train, valid = (Reader(folder, config, training=training) for training in (True, False))
     assert sorted(train.items) == ["v_a"]  # all actions of "b" begin after its features end
     assert sorted(valid.items) == ["v_c"]
     np.testing.assert_array_equal(train.features("v_a"), feature_rows("v_a", 5).features)
-    np.testing.assert_allclose(train.segments("v_a"), [[(15 - 8) / 16, (52.5 - 8) / 16]])
-    np.testing.assert_allclose(valid.segments("v_c"), [[-0.5 / 16, (30 - 8) / 16]], atol=1e-6)
+    segments, labels = train.truth("v_a")
+    np.testing.assert_allclose(segments, [[(15 - 8) / 16, (52.5 - 8) / 16]])
+    assert labels.tolist() == [train.label_ids["class 0"]]
+    segments, labels = valid.truth("v_c")
+    np.testing.assert_allclose(segments, [[-0.5 / 16, (30 - 8) / 16]], atol=1e-6)
+    assert labels.tolist() == [valid.label_ids["class 2"]]
+    assert valid.items["v_c"]["duration"] == facts(VIDEOS["v_c"]).duration_seconds
 
 
 @pytest.mark.parametrize(("stride", "length", "rate"), [(16, 16, 15.0), (1, 16, 15.0), (4, 9, 10)])
@@ -83,37 +45,91 @@ def test_the_reader_places_rows_at_the_centres_of_clips(
     tmp_path: Path, stride: int, length: int, rate: float
 ) -> None:
     clip = ClipConfig(length=length, frame_rate=rate)
-    folder, options = recipe(tmp_path, clip=clip, stride=stride)
-    reader = Reader(folder, options, training=False)
+    reader = Reader(recipe(tmp_path, clip=clip, stride=stride), CONFIGS[0], training=False)
     rows = np.arange(2)
     np.testing.assert_allclose(reader.seconds(rows), nominal_centers(2, clip, stride))
 
 
+@pytest.mark.parametrize("stride", [4, 16, 40])
+def test_a_video_is_left_out_of_training_only_where_a_reader_would_fail(
+    tmp_path: Path, stride: int
+) -> None:
+    """300 videos of three rows, each with one action anywhere."""
+    end = (3 * stride + 16) / 15  # the readers train on nothing that starts later
+    random = np.random.default_rng(stride)
+    starts = random.uniform(0, end + 0.5, 300)
+    lengths = random.choice([5e-4, 1e-3, 0.05, 1.0, 20.0], 300)
+    lengths[:100] = 2 * (end - starts[:100])  # half of it is outside, but for rounding
+    segments = {
+        f"v_{i}": (t, t + length) for i, (t, length) in enumerate(zip(starts, lengths, strict=True))
+    }
+    segments = {video: (t, end) for video, (t, end) in segments.items() if end >= t}
+    made = context(
+        stride=stride,
+        subsets=dict.fromkeys(segments, "training"),
+        actions={video: (action(0, *segment),) for video, segment in segments.items()},
+    )
+    write(tmp_path / "out", made, dict.fromkeys(segments, 3))
+    reader = Reader(tmp_path / "out", CONFIGS[0], training=True)
+    assert all(len(reader.truth(video)[0]) == 1 for video in reader.items)  # else it would fail
+
+    def can_be_trained_on(start: float, stop: float) -> bool:
+        covered = (min(stop, end) - start) / (stop - start)
+        starts_in_time = start < end - 8 / 15
+        return starts_in_time and stop - start >= 1e-3 and covered > 0.5 + 1e-3
+
+    assert {video for video, segment in segments.items() if can_be_trained_on(*segment)} <= set(
+        reader.items
+    )
+
+
 def test_every_video_has_its_file_whether_annotated_or_not(tmp_path: Path) -> None:
-    folder, _ = recipe(tmp_path)
+    folder = recipe(tmp_path)
     names = {path.stem for path in (folder / "data" / "ours" / "features").iterdir()}
     assert names == set(VIDEOS)
 
 
 def test_labels_without_an_instance_leave_no_gap(tmp_path: Path) -> None:
-    folder, options = recipe(tmp_path)
-    text = (folder / "data" / "ours" / "annotations.json").read_text()
-    acts = [act for v in json.loads(text)["database"].values() for act in v["annotations"]]
-    assert {(act["label"], act["label_id"]) for act in acts} == {("class 0", 0), ("class 2", 1)}
-    assert options["dataset"]["num_classes"] == 2
+    folder = recipe(tmp_path)
+    assert Reader(folder, CONFIGS[0], training=True).label_ids == {"class 0": 0, "class 2": 1}
+    assert load(folder, CONFIGS[0])["dataset"]["num_classes"] == 2
 
 
-def write(folder: Path, made: RecipeContext, num_rows: int, video: str = "v_a") -> dict[str, Any]:
+def write(folder: Path, made: RecipeContext, num_rows: dict[str, int]) -> dict[str, Any]:
     folder.mkdir()
     writer = RECIPES["actionformer"](folder, made)
-    writer.write(feature_rows(video, num_rows), facts(num_rows))
+    for video, count in num_rows.items():
+        rows = feature_rows(video, count, stride=made.stride, clip=made.clip)
+        writer.write(rows, facts(count))
     writer.close()
-    return {config: yaml.safe_load((folder / "configs" / config).read_text()) for config in CONFIGS}
+    return {config: load(folder, config) for config in CONFIGS}
+
+
+@pytest.mark.parametrize("num_videos", [1, 2, 3, 13, 200, 999, 1000, 10_009])
+def test_a_dataset_of_any_size_is_trained_long_enough(num_videos: int) -> None:
+    schedule = Schedule(num_videos)
+    steps_per_epoch = num_videos // schedule.batch_size  # the readers drop the last batch
+    steps = steps_per_epoch * EPOCHS * schedule.longer
+    assert steps >= 3500  # what is evaluated is the start by 0.999 ** steps
+    assert schedule.longer == 1 or steps - steps_per_epoch * EPOCHS < 3500  # and no longer
+    published = (schedule.batch_size, schedule.longer, schedule.learning_rate) == (16, 1, 0.001)
+    assert published == (num_videos > 3500)  # the schedule for ActivityNet
+
+
+@pytest.mark.parametrize("num_videos", [1, 3])
+def test_the_configuration_trains_a_small_dataset(tmp_path: Path, num_videos: int) -> None:
+    rows = {f"v_{index}": 2 for index in range(num_videos)}
+    acts = (action(0, 0.0, 1.0),)
+    made = context(subsets=dict.fromkeys(rows, "training"), actions=dict.fromkeys(rows, acts))
+    for options in write(tmp_path / "out", made, rows).values():
+        assert options["loader"]["batch_size"] == min(num_videos, 2)
+        assert options["opt"]["epochs"] + options["opt"]["warmup_epochs"] >= 3500
+        assert options["opt"]["learning_rate"] == 0.0001
 
 
 @pytest.mark.parametrize("num_rows", [1, 384, 385, 2304, 2305, 30000])
 def test_lengths_suit_the_models(tmp_path: Path, num_rows: int) -> None:
-    configs = write(tmp_path / "out", context(), num_rows)
+    configs = write(tmp_path / "out", context(), {"v_a": num_rows})
     for config, step in zip(CONFIGS, (384, 480), strict=True):
         length = configs[config]["dataset"]["max_seq_len"]
         buffer = configs[config]["model"]["max_buffer_len_factor"] * length
@@ -131,6 +147,6 @@ def test_thumos14_uses_the_reader_of_thumos14_only_with_its_label_4(tmp_path: Pa
         Action(label=name, label_index=i, t_start=0.0, t_end=1.0) for i, name in enumerate(names)
     )
     made = context(classes=tuple(names), subsets={video: "validation"}, actions={video: acts})
-    assert write(tmp_path / "x", made, 3, video)[CONFIGS[0]]["dataset_name"] == "thumos"
+    assert write(tmp_path / "x", made, {video: 3})[CONFIGS[0]]["dataset_name"] == "thumos"
     made = context(classes=tuple(names), subsets={video: "validation"}, actions={video: acts[1:]})
-    assert write(tmp_path / "y", made, 3, video)[CONFIGS[0]]["dataset_name"] == "anet"
+    assert write(tmp_path / "y", made, {video: 3})[CONFIGS[0]]["dataset_name"] == "anet"

@@ -93,3 +93,10 @@ def test_the_evaluation_reads_the_validation_subset(tmp_path: Path) -> None:
     truth = [v["annotations"] for v in database.values() if v["subset"] == evaluation["subset"]]
     assert truth == [[{"label": "class 2", "segment": [0.5, 2.0]}]]
     assert len(evaluation["tiou_thresholds"]) == 10
+
+
+def test_small_datasets_are_trained_long_enough(tmp_path: Path) -> None:
+    _, _, model = recipe(tmp_path)  # two training videos with actions, so one step per epoch
+    assert model["scheduler"]["max_epoch"] == 35 * 100
+    assert model["scheduler"]["warmup_epoch"] == model["workflow"]["val_start_epoch"] == 5 * 100
+    assert model["workflow"]["checkpoint_interval"] == 100  # 35 checkpoints, as with 35 epochs

@@ -41,7 +41,10 @@ from tsp_core.stages.base import (
 from tsp_core.stages.shard_files import Located, read_located
 from tsp_core.stages.shards import Computed, Video
 
-VERSION = 1
+VERSION = 2
+"""Raised whenever the files that are assembled change for the same features."""
+FEATURES_VERSION = 1
+"""Raised whenever the features of a video change; while it stays, none are computed anew."""
 CHECKPOINT = "best.pth"
 
 
@@ -127,7 +130,7 @@ def _work(config: Config, inputs: Inputs) -> Recipe:
     """What determines the features of one video, apart from the video."""
     return Recipe(
         stage="export",
-        version=VERSION,
+        version=FEATURES_VERSION,
         config={
             "clip": recipe_fields(config.clip),
             "stride": config.export.stride,

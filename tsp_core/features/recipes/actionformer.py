@@ -4,6 +4,10 @@ Both readers place row i at `(i * feat_stride + num_frames / 2) / fps` seconds. 
 taken from frames resampled to one rate, so the "frames" of the configuration are the sampled ones:
 `default_fps` is the sampling rate, `feat_stride` the stride and `num_frames` the clip length, for
 every video, whatever its own frame rate (as in ActionFormer's own configuration for TSP features).
+
+Models and training are those that both publish for TSP features of ActivityNet. That schedule is
+for 10,000 videos; a dataset too small for it is trained longer and in small batches, as both do on
+THUMOS14.
 """
 
 from __future__ import annotations
@@ -15,13 +19,28 @@ from typing import Any
 import numpy as np
 import yaml
 
-from tsp_core.features.recipes.base import Action, RecipeContext, is_thumos14, made, write_json
+from tsp_core.features.recipes.base import (
+    Action,
+    RecipeContext,
+    is_thumos14,
+    longer_training,
+    made,
+    training_batch,
+    write_json,
+)
 from tsp_core.features.rows import FeatureRows, VideoFacts
+
+EPOCHS = 15
+"""Epochs that both train on ActivityNet, warm-up included."""
 
 _WINDOWS = [25, 25, 25, 25, 25, -1]
 _LENGTH_STEP = 384  # what these windows and the pyramid of six levels need as a divisor
 _TRIDET_STEP = 480  # TriDet pads to 32 * 15 rows
 _MAX_LENGTH = 2304  # rows in training, as configured for THUMOS14; longer videos are cropped
+_SMALL = 1000  # training videos; with fewer, batches and learning rate are those of THUMOS14
+_TRUNC_THRESH = 0.5  # share of an action that must lie inside the rows to train on it
+_MARGIN = 1e-4  # the readers compute that share in float32
+_MIN_SECONDS = 1e-3  # the readers drop shorter actions
 _CLIFF_DIVING = 4  # the label that the readers' "thumos" dataset leaves out, whatever it is
 
 
@@ -70,14 +89,28 @@ class ActionFormerRecipe:
         name = self._context.dataset
         annotations = self._folder / "data" / name / "annotations.json"
         write_json(annotations, {"version": name, "database": self._database})
-        self._write_config("", _LENGTH_STEP, _actionformer_model(), list(index))
-        self._write_config("_tridet", _TRIDET_STEP, _tridet_model(), list(index))
+        num_videos = sum(
+            item["subset"] == self._context.train_subset for item in self._database.values()
+        )
+        self._write_config("", _LENGTH_STEP, _actionformer_model(num_videos), list(index))
+        self._write_config("_tridet", _TRIDET_STEP, _tridet_model(num_videos), list(index))
 
     def _inside(self, actions: tuple[Action, ...], num_rows: int) -> tuple[Action, ...]:
-        """Leave out what starts after the last row, as the readers do when they train."""
+        """Keep the actions that every version of the readers trains on.
+
+        Older ones (18e5860) leave out what starts more than half a clip after the last row would
+        end; newer ones (a06c1aa) give half a clip more, and want half of the action before that.
+        """
         clip, stride = self._context.clip, self._context.stride
-        end = (num_rows * stride + clip.length / 2) / clip.frame_rate
-        return tuple(action for action in actions if action.t_start < end)
+        last_start = (num_rows * stride + clip.length / 2) / clip.frame_rate
+        end = (num_rows * stride + clip.length) / clip.frame_rate
+        return tuple(
+            action
+            for action in actions
+            if action.t_start < last_start
+            and (length := action.t_end - action.t_start) >= _MIN_SECONDS
+            and (end - action.t_start) / length >= _TRUNC_THRESH + _MARGIN
+        )
 
     def _write_config(
         self, suffix: str, length_step: int, sections: dict[str, Any], labels: list[str]
@@ -102,7 +135,7 @@ class ActionFormerRecipe:
                 "feat_stride": context.stride,
                 "num_frames": context.clip.length,
                 "default_fps": context.clip.frame_rate,
-                "trunc_thresh": 0.5,
+                "trunc_thresh": _TRUNC_THRESH,
                 "crop_ratio": [0.9, 1.0],
                 "max_seq_len": length,
             },
@@ -114,12 +147,24 @@ class ActionFormerRecipe:
         path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
 
+class Schedule:
+    """What depends on the number of training videos; `longer` multiplies the usual epochs."""
+
+    def __init__(self, num_videos: int) -> None:
+        small = num_videos < _SMALL
+        self.batch_size = training_batch(num_videos, 2 if small else 16)
+        self.longer = longer_training(num_videos, self.batch_size, EPOCHS)
+        self.learning_rate = 0.0001 if small else 0.001
+        self.init_loss_norm = 100 if small else 400
+
+
 def _rounded_up(value: int, step: int) -> int:
     return math.ceil(value / step) * step
 
 
-def _actionformer_model() -> dict[str, Any]:
+def _actionformer_model(num_videos: int) -> dict[str, Any]:
     """Model and optimiser, as ActionFormer configures them for TSP features of ActivityNet."""
+    schedule = Schedule(num_videos)
     return {
         "model": {
             "fpn_type": "identity",
@@ -130,15 +175,21 @@ def _actionformer_model() -> dict[str, Any]:
             "head_dim": 256,
             "use_abs_pe": True,
         },
-        "opt": {"learning_rate": 0.001, "epochs": 10, "weight_decay": 0.05, "warmup_epochs": 5},
-        "loader": {"batch_size": 16},
-        "train_cfg": _train_cfg(clip_grad_l2norm=1.0),
+        "opt": {
+            "learning_rate": schedule.learning_rate,
+            "epochs": 10 * schedule.longer,
+            "weight_decay": 0.05,
+            "warmup_epochs": 5 * schedule.longer,
+        },
+        "loader": {"batch_size": schedule.batch_size},
+        "train_cfg": _train_cfg(schedule, clip_grad_l2norm=1.0),
         "test_cfg": _test_cfg(nms_sigma=0.8, voting_thresh=0.85, max_seg_num=100),
     }
 
 
-def _tridet_model() -> dict[str, Any]:
+def _tridet_model(num_videos: int) -> dict[str, Any]:
     """Model and optimiser, as TriDet configures them for TSP features of ActivityNet."""
+    schedule = Schedule(num_videos)
     return {
         "model": {
             "fpn_type": "identity",
@@ -157,21 +208,21 @@ def _tridet_model() -> dict[str, Any]:
             "init_conv_vars": 0.2,
         },
         "opt": {
-            "learning_rate": 0.001,
-            "eta_min": 0.00005,
-            "warmup_epochs": 10,
-            "epochs": 5,
+            "learning_rate": schedule.learning_rate,
+            "eta_min": schedule.learning_rate / 20,
+            "warmup_epochs": 10 * schedule.longer,
+            "epochs": 5 * schedule.longer,
             "weight_decay": 0.04,
         },
-        "loader": {"batch_size": 16},
-        "train_cfg": _train_cfg(clip_grad_l2norm=0.4),
+        "loader": {"batch_size": schedule.batch_size},
+        "train_cfg": _train_cfg(schedule, clip_grad_l2norm=0.4),
         "test_cfg": _test_cfg(nms_sigma=0.7, voting_thresh=0.95, max_seg_num=200),
     }
 
 
-def _train_cfg(*, clip_grad_l2norm: float) -> dict[str, Any]:
+def _train_cfg(schedule: Schedule, *, clip_grad_l2norm: float) -> dict[str, Any]:
     return {
-        "init_loss_norm": 400,
+        "init_loss_norm": schedule.init_loss_norm,
         "clip_grad_l2norm": clip_grad_l2norm,
         "cls_prior_prob": 0.01,
         "center_sample": "radius",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,11 @@ from numpy.typing import NDArray
 
 from tsp_core.config import ClipConfig
 from tsp_core.features.rows import nominal_centers
+
+MIN_TRAINING_STEPS = 3500
+"""What ActionFormer takes on THUMOS14: 200 videos, two per step, 35 epochs. What is evaluated is a
+moving average of the weights that keeps 0.999 of itself per step: after 100 steps it is nine
+tenths random start, and finds nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +92,17 @@ def evenly_rescaled(
     """Resample to rows whose cells evenly divide the time that the clips cover."""
     extent = context.extent_seconds(len(features))
     return resample(features, (np.arange(num_rows) + 0.5) / num_rows * extent, context)
+
+
+def training_batch(num_videos: int, preferred: int) -> int:
+    """Videos per step: the readers drop the last batch of an epoch where it is not full."""
+    return max(min(num_videos, preferred), 1)
+
+
+def longer_training(num_videos: int, batch_size: int, epochs: int) -> int:
+    """How many times the usual epochs a dataset needs for `MIN_TRAINING_STEPS`; 1 where enough."""
+    steps_per_epoch = max(num_videos // batch_size, 1)
+    return max(math.ceil(MIN_TRAINING_STEPS / (steps_per_epoch * epochs)), 1)
 
 
 def is_thumos14(video: str) -> bool:

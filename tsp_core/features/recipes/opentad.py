@@ -15,50 +15,22 @@ from typing import Any
 
 import numpy as np
 
-from tsp_core.features.recipes.base import RecipeContext, is_thumos14, made, write_json
+from tsp_core.features.recipes.base import (
+    RecipeContext,
+    is_thumos14,
+    longer_training,
+    made,
+    training_batch,
+    write_json,
+)
 from tsp_core.features.rows import FeatureRows, VideoFacts
 
 _LENGTH_STEP = 576  # 32 * (19 // 2 * 2): pyramid of six levels, attention windows of 19
 _MAX_LENGTH = 2304
+_BATCH_SIZE = 2
+_EPOCHS = 35
 _THUMOS_TIOU = [0.3, 0.4, 0.5, 0.6, 0.7]
 _ACTIVITYNET_TIOU = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
-
-_TRAINING: dict[str, Any] = {
-    "solver": {
-        "train": {"batch_size": 2, "num_workers": 2},
-        "val": {"batch_size": 1, "num_workers": 1},
-        "test": {"batch_size": 1, "num_workers": 1},
-        "clip_grad_norm": 1,
-        "ema": True,
-    },
-    "optimizer": {"type": "AdamW", "lr": 1e-4, "weight_decay": 0.05, "paramwise": True},
-    "scheduler": {
-        "type": "LinearWarmupCosineAnnealingLR",
-        "warmup_epoch": 5,
-        "max_epoch": 35,
-    },
-    "inference": {"load_from_raw_predictions": False, "save_raw_prediction": False},
-    "post_processing": {
-        "nms": {
-            "use_soft_nms": True,
-            "sigma": 0.5,
-            "max_seg_num": 2000,
-            "iou_threshold": 0.1,
-            "min_score": 0.001,
-            "multiclass": True,
-            "voting_thresh": 0.7,
-        },
-        "save_dict": False,
-    },
-    "workflow": {
-        "logging_interval": 20,
-        "checkpoint_interval": 1,
-        "val_loss_interval": 1,
-        "val_eval_interval": 1,
-        "val_start_epoch": 5,
-    },
-}
-"""Training and post-processing, as OpenTAD configures ActionFormer for features of THUMOS14."""
 
 
 class OpenTadRecipe:
@@ -103,6 +75,14 @@ class OpenTadRecipe:
     @property
     def _length(self) -> int:
         return min(math.ceil(self._max_rows / _LENGTH_STEP) * _LENGTH_STEP, _MAX_LENGTH)
+
+    @property
+    def _longer(self) -> int:
+        num_videos = sum(
+            item["subset"] == self._context.train_subset and bool(item["annotations"])
+            for item in self._database.values()
+        )
+        return longer_training(num_videos, training_batch(num_videos, _BATCH_SIZE), _EPOCHS)
 
     def _dataset_config(self) -> dict[str, Any]:
         context = self._context
@@ -168,9 +148,52 @@ class OpenTadRecipe:
                 },
                 "rpn_head": {"num_classes": len(context.classes)},
             },
-            **_TRAINING,
+            **_training(self._longer),
             "work_dir": f"exps/{context.dataset}/actionformer_tsp",
         }
+
+
+def _training(longer: int) -> dict[str, Any]:
+    """Training and post-processing, as OpenTAD configures ActionFormer for features of THUMOS14.
+
+    Args:
+        longer: How many times as many epochs; checkpoints and evaluations stay as many.
+    """
+    return {
+        "solver": {
+            "train": {"batch_size": _BATCH_SIZE, "num_workers": 2},
+            "val": {"batch_size": 1, "num_workers": 1},
+            "test": {"batch_size": 1, "num_workers": 1},
+            "clip_grad_norm": 1,
+            "ema": True,
+        },
+        "optimizer": {"type": "AdamW", "lr": 1e-4, "weight_decay": 0.05, "paramwise": True},
+        "scheduler": {
+            "type": "LinearWarmupCosineAnnealingLR",
+            "warmup_epoch": 5 * longer,
+            "max_epoch": _EPOCHS * longer,
+        },
+        "inference": {"load_from_raw_predictions": False, "save_raw_prediction": False},
+        "post_processing": {
+            "nms": {
+                "use_soft_nms": True,
+                "sigma": 0.5,
+                "max_seg_num": 2000,
+                "iou_threshold": 0.1,
+                "min_score": 0.001,
+                "multiclass": True,
+                "voting_thresh": 0.7,
+            },
+            "save_dict": False,
+        },
+        "workflow": {
+            "logging_interval": 20,
+            "checkpoint_interval": longer,
+            "val_loss_interval": longer,
+            "val_eval_interval": longer,
+            "val_start_epoch": 5 * longer,
+        },
+    }
 
 
 def _assignments(values: dict[str, Any]) -> str:
