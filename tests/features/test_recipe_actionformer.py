@@ -127,17 +127,23 @@ def test_the_configuration_trains_a_small_dataset(tmp_path: Path, num_videos: in
         assert options["opt"]["learning_rate"] == 0.0001
 
 
-@pytest.mark.parametrize("num_rows", [1, 384, 385, 2304, 2305, 30000])
+@pytest.mark.parametrize("num_rows", [1, 96, 97, 192, 193, 384, 385, 2304, 2305, 30000])
 def test_lengths_suit_the_models(tmp_path: Path, num_rows: int) -> None:
     configs = write(tmp_path / "out", context(), {"v_a": num_rows})
     for config, step in zip(CONFIGS, (384, 480), strict=True):
         length = configs[config]["dataset"]["max_seq_len"]
-        buffer = configs[config]["model"]["max_buffer_len_factor"] * length
-        assert length % 384 == 0  # windows of 25 on a pyramid of six levels
         assert length <= 2304
+        assert length >= min(num_rows, 2304)
+        buffer = configs[config]["model"]["max_buffer_len_factor"] * length
         padded = length if num_rows <= length else -(-num_rows // step) * step
         assert buffer >= padded  # points of the longest video in testing
         assert buffer % 32 == 0
+    options = configs[CONFIGS[0]]
+    for level, window in enumerate(options["model"]["n_mha_win_size"]):
+        factor = 2**level * (window // 2 * 2 if window > 1 else 1)
+        assert options["dataset"]["max_seq_len"] % factor == 0  # the model asserts this
+    if num_rows > 192:
+        assert options["model"]["n_mha_win_size"] == [25, 25, 25, 25, 25, -1]  # as published
 
 
 def test_thumos14_uses_the_reader_of_thumos14_only_with_its_label_4(tmp_path: Path) -> None:

@@ -33,8 +33,10 @@ from tsp_core.features.rows import FeatureRows, VideoFacts
 EPOCHS = 15
 """Epochs that both train on ActivityNet, warm-up included."""
 
-_WINDOWS = [25, 25, 25, 25, 25, -1]
-_LENGTH_STEP = 384  # what these windows and the pyramid of six levels need as a divisor
+_WINDOW = 25  # rows that a row attends to, on each level of the pyramid but the last
+_LEVELS = 6
+_LENGTH_STEP = 384  # what these windows need as a divisor on so many levels
+_SHORT = (96, 192)  # enough for short videos, which would be padding for the most part
 _TRIDET_STEP = 480  # TriDet pads to 32 * 15 rows
 _MAX_LENGTH = 2304  # rows in training, as configured for THUMOS14; longer videos are cropped
 _SMALL = 1000  # training videos; with fewer, batches and learning rate are those of THUMOS14
@@ -92,8 +94,10 @@ class ActionFormerRecipe:
         num_videos = sum(
             item["subset"] == self._context.train_subset for item in self._database.values()
         )
-        self._write_config("", _LENGTH_STEP, _actionformer_model(num_videos), list(index))
-        self._write_config("_tridet", _TRIDET_STEP, _tridet_model(num_videos), list(index))
+        length = _padded_length(self._max_rows)
+        model = _actionformer_model(num_videos, _windows(length))
+        self._write_config("", length, _LENGTH_STEP, model, list(index))
+        self._write_config("_tridet", length, _TRIDET_STEP, _tridet_model(num_videos), list(index))
 
     def _inside(self, actions: tuple[Action, ...], num_rows: int) -> tuple[Action, ...]:
         """Keep the actions that every version of the readers trains on.
@@ -113,11 +117,16 @@ class ActionFormerRecipe:
         )
 
     def _write_config(
-        self, suffix: str, length_step: int, sections: dict[str, Any], labels: list[str]
+        self,
+        suffix: str,
+        length: int,
+        length_step: int,
+        sections: dict[str, Any],
+        labels: list[str],
     ) -> None:
         context, name = self._context, self._context.dataset
-        length = min(_rounded_up(self._max_rows, _LENGTH_STEP), _MAX_LENGTH)
-        buffer = math.ceil(_rounded_up(self._max_rows, length_step) / length)
+        longer = self._max_rows > length  # cropped in training, padded to a step in testing
+        buffer = math.ceil(_rounded_up(self._max_rows, length_step) / length) if longer else 1
         thumos = any(map(is_thumos14, self._database)) and (
             labels[_CLIFF_DIVING : _CLIFF_DIVING + 1] == ["CliffDiving"]
         )
@@ -142,7 +151,7 @@ class ActionFormerRecipe:
             **sections,
             "output_folder": "./ckpt/",
         }
-        config["model"] = {**sections["model"], "max_buffer_len_factor": float(max(buffer, 1))}
+        config["model"] = {**sections["model"], "max_buffer_len_factor": float(buffer)}
         path = made(self._folder / "configs") / f"{name}_tsp{suffix}.yaml"
         path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
@@ -162,13 +171,28 @@ def _rounded_up(value: int, step: int) -> int:
     return math.ceil(value / step) * step
 
 
-def _actionformer_model(num_videos: int) -> dict[str, Any]:
+def _padded_length(max_rows: int) -> int:
+    """Rows that videos are padded to, and cropped to in training."""
+    for length in _SHORT:
+        if max_rows <= length:
+            return length
+    return min(_rounded_up(max_rows, _LENGTH_STEP), _MAX_LENGTH)
+
+
+def _windows(length: int) -> list[int]:
+    """Attention windows by level, as published; a level that fits into one window needs none."""
+    if length not in _SHORT:
+        return [_WINDOW] * (_LEVELS - 1) + [-1]
+    return [_WINDOW if length >> level >= _WINDOW else -1 for level in range(_LEVELS)]
+
+
+def _actionformer_model(num_videos: int, windows: list[int]) -> dict[str, Any]:
     """Model and optimiser, as ActionFormer configures them for TSP features of ActivityNet."""
     schedule = Schedule(num_videos)
     return {
         "model": {
             "fpn_type": "identity",
-            "n_mha_win_size": _WINDOWS,
+            "n_mha_win_size": windows,
             "n_head": 4,
             "embd_dim": 256,
             "fpn_dim": 256,
