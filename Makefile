@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+BESIDE := build/downstream
 
 export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
@@ -11,7 +12,7 @@ SEED  ?= 0
 KILLS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-cluster chaos fuzz bench check lint-infra format docs site clean
+.PHONY: help install demo test test-cluster test-downstream chaos fuzz bench check lint-infra format docs site clean
 
 help:  ## Show what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -35,6 +36,19 @@ test: install  ## Run all tests
 
 test-cluster: install  ## Run the tests that start whole clusters: Ray, PostgreSQL, catalogue
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster -p no:cacheprovider tests
+
+test-downstream: $(BESIDE)/.installed  ## Train and evaluate ActionFormer on an export, with its own code
+	OMP_NUM_THREADS=1 $(BESIDE)/bin/python -m pytest -m downstream -p no:cacheprovider tests
+
+# Sees what is in .venv and adds to it; needs a C++ compiler (g++) and Python's headers.
+$(BESIDE)/.installed: $(STAMP)
+	$(BIN)/python -m venv --clear --without-pip $(BESIDE)
+	$(BIN)/python -c 'from sysconfig import get_path; print("import site; site.addsitedir(%r)" % get_path("purelib"))' \
+		> $$($(BESIDE)/bin/python -c 'from sysconfig import get_path; print(get_path("purelib"))')/beside.pth
+	$(BIN)/python -m pip --python $(BESIDE)/bin/python install --disable-pip-version-check -c constraints.txt 'setuptools>=77'
+	$(BIN)/python -m pip --python $(BESIDE)/bin/python install --disable-pip-version-check -c constraints.txt \
+		--no-build-isolation actionformer
+	@touch $@
 
 chaos: install  ## Kill runs at random moments, on disk and on S3: SEED=0 KILLS=60
 	TSP_CHAOS_SEED=$(SEED) TSP_CHAOS_KILLS=$(KILLS) OMP_NUM_THREADS=1 \

@@ -89,9 +89,10 @@ def test_every_video_has_its_file_whether_annotated_or_not(tmp_path: Path) -> No
     assert names == set(VIDEOS)
 
 
-def test_labels_without_an_instance_leave_no_gap(tmp_path: Path) -> None:
-    folder = recipe(tmp_path)
-    assert Reader(folder, CONFIGS[0], training=True).label_ids == {"class 0": 0, "class 2": 1}
+def test_labels_have_no_gap_and_those_of_validation_come_first(tmp_path: Path) -> None:
+    """ActionFormer's evaluation maps the labels of validation to 0, 1, ... and no others."""
+    folder = recipe(tmp_path)  # class 1 has no instance, class 0 none in validation
+    assert Reader(folder, CONFIGS[0], training=True).label_ids == {"class 2": 0, "class 0": 1}
     assert load(folder, CONFIGS[0])["dataset"]["num_classes"] == 2
 
 

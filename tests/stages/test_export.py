@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
+from tests.features.actionformer_reader import Reader
 from tests.features.clips import CLIP, ENCODER
 from tests.stages.dataset import Dataset
 from tests.stages.running import contents, run
@@ -156,6 +158,28 @@ def test_recipes_know_the_annotations(dataset: Dataset) -> None:
     assert database["a"]["annotations"] == [
         {"label": "class 0", "label_id": 0, "segment": [0.5, 2.5]}
     ]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_recipes_place_rows_at_their_times(dataset: Dataset, training: bool) -> None:
+    """As ActionFormer reads them; the real one does in `tests/downstream`."""
+    config = dataset.config(export={"recipes": ["actionformer"]})
+    report, _ = run(export, config, dataset.inputs())
+    folder = storage.local_path(report.artifact.uri)
+    reader = Reader(folder / "recipes" / "actionformer", "small_tsp.yaml", training=training)
+    assert list(reader.items) == (["a", "b"] if training else ["v_c"])
+    times = schemas.read_table(report.artifact.file("times.parquet"), "times").to_pylist()
+    for video in reader.items:
+        with h5py.File(folder / "features.h5") as file:
+            np.testing.assert_array_equal(reader.features(video), file[video][()])
+        seconds = reader.seconds(np.arange(len(reader.features(video))))
+        expected = [row["t_center"] for row in times if row["video"] == video]
+        frame = float(
+            1 / Fraction(*(dataset.rows[video][f"frame_rate_{x}"] for x in ("num", "den")))
+        )
+        np.testing.assert_allclose(seconds, expected, atol=frame)  # clips start at real frames
+        segments, _ = reader.truth(video)
+        np.testing.assert_allclose(reader.seconds(segments), [[0.5, 2.5]], atol=1e-6)
 
 
 def test_the_pretrained_checkpoint_is_the_default(dataset: Dataset, tmp_path: Path) -> None:

@@ -77,8 +77,7 @@ class ActionFormerRecipe:
 
     def close(self) -> None:
         """Write the annotations, with label indices without gaps, and the configurations."""
-        used = {(a.label_index, a.label) for actions in self._actions.values() for a in actions}
-        index = {label: new for new, (_, label) in enumerate(sorted(used))}
+        index = {label: new for new, label in enumerate(self._labels())}
         for video, actions in self._actions.items():
             self._database[video]["annotations"] = [
                 {
@@ -98,6 +97,21 @@ class ActionFormerRecipe:
         model = _actionformer_model(num_videos, _windows(length))
         self._write_config("", length, _LENGTH_STEP, model, list(index))
         self._write_config("_tridet", length, _TRIDET_STEP, _tridet_model(num_videos), list(index))
+
+    def _labels(self) -> list[str]:
+        """Labels that occur, in their order, but those that validation lacks last.
+
+        ActionFormer's evaluation numbers the labels of validation anew, and takes a detection of
+        any other label for one of the label that got its number; in this order none changes.
+        """
+        validated: set[str] = set()
+        used: set[tuple[int, str]] = set()
+        for video, actions in self._actions.items():
+            used |= {(action.label_index, action.label) for action in actions}
+            if self._database[video]["subset"] == self._context.valid_subset:
+                validated |= {action.label for action in actions}
+        ordered = sorted(used, key=lambda item: (item[1] not in validated, item))
+        return [label for _, label in ordered]
 
     def _inside(self, actions: tuple[Action, ...], num_rows: int) -> tuple[Action, ...]:
         """Keep the actions that every version of the readers trains on.
