@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from tests.study.made_up import metrics, result
+from tests.study.made_up import config, metrics, result
 from tsp_core.evaluation.report import render_html, render_markdown
 from tsp_core.study import files
 from tsp_core.study.figures import (
@@ -19,6 +19,8 @@ from tsp_core.study.figures import (
     threshold_figures,
 )
 from tsp_core.study.report import study_report
+from tsp_core.study.results import VariantResult
+from tsp_core.study.runs import variant_runs
 from tsp_core.study.statistics import Spread
 
 VALUES = {"tac": [(0.30, 0.80), (0.34, 0.82)], "tsp": [(0.40, 0.81), (0.42, 0.83)]}
@@ -103,3 +105,20 @@ def test_equal_results_give_equal_files() -> None:
 def test_one_seed_is_shown_without_a_deviation() -> None:
     assert files.format_spread(Spread(mean=0.5, deviation=None, count=1), MAIN[0]) == "50.0"
     assert files.format_spread(None, MAIN[0]) == "\N{EN DASH}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "losses", "pooling"),
+    [
+        ({"pretrain": {"heads": "tac"}}, "action", "none"),
+        ({"gvf": {"pooling": "avg"}}, "action + region", "avg"),
+        ({"export": {"checkpoint": "random:0"}}, "none", "none"),
+    ],
+)
+def test_a_variant_says_what_it_was_trained_with(
+    changes: dict[str, dict[str, str]], losses: str, pooling: str
+) -> None:
+    study = config(variants={"one": changes}, seeds=[0])
+    (run,) = variant_runs(study)
+    variant = VariantResult(name="one", config=run.config, runs=(), spreads={}, differences={})
+    assert (variant.losses, variant.pooling) == (losses, pooling)

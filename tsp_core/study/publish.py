@@ -19,7 +19,7 @@ from tsp_core.study.results import Artifacts, StudyResult, gather, read_initial,
 from tsp_core.study.runs import StudyRun
 
 STAGE = "study"
-VERSION = 1
+VERSION = 2
 
 
 def compare(

@@ -63,7 +63,9 @@ class VariantResult:
 
     @property
     def losses(self) -> str:
-        """The losses it is trained with, for people."""
+        """The losses it is trained with, for people; none where a checkpoint is given."""
+        if self.config.export.checkpoint is not None:
+            return "none"
         pretrain = self.config.pretrain
         return {"tsp": "action + region", "tac": "action", "region": "region"}[pretrain.heads]
 
@@ -71,7 +73,7 @@ class VariantResult:
     def pooling(self) -> str:
         """The global video feature of its region head."""
         config = self.config
-        if not is_needed(config, "gvf"):
+        if config.export.checkpoint is not None or not is_needed(config, "gvf"):
             return "none"
         return config.gvf.pooling
 
