@@ -41,13 +41,19 @@ INPUTS: dict[str, tuple[str, ...]] = {
 class Stage(Protocol):
     """The three functions of a stage module; see `tsp_core.stages.base`."""
 
-    def plan(self, config: Config, inputs: Inputs) -> Plan: ...
+    def plan(self, config: Config, inputs: Inputs) -> Plan:
+        """Say what there is to do, without doing it."""
+        ...
 
-    def run_shard(self, config: Config, inputs: Inputs, shard: Shard) -> ShardReport: ...
+    def run_shard(self, config: Config, inputs: Inputs, shard: Shard) -> ShardReport:
+        """Do one shard and store its result."""
+        ...
 
     def finish(
         self, config: Config, inputs: Inputs, plan: Plan, *, progress: ProgressCallback
-    ) -> StageReport: ...
+    ) -> StageReport:
+        """Publish the artifact from the shards' results."""
+        ...
 
 
 ShardMap = Callable[[Config, Inputs, Sequence[Shard]], Iterable[ShardReport]]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -140,8 +138,3 @@ def test_another_demo_in_the_folder_is_refused(tmp_path: Path, found: str) -> No
     with pytest.raises(ConfigError, match=r"annotations\.json: the folder holds .* choose another"):
         make_demo(tmp_path, minutes=0.1)
     assert (tmp_path / "annotations.json").read_text(encoding="utf-8") == found
-
-
-def test_the_demo_is_made_without_torch() -> None:
-    code = "import sys, tsp_core.demo; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)

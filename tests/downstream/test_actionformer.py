@@ -98,8 +98,12 @@ def model_of(options: dict[str, Any]) -> Any:
 
 def test_its_checks_pass(options: dict[str, Any]) -> None:
     from actionformer.core import validate_config
+    from actionformer.core.config_validator import ConfigurationError
 
     validate_config(options)
+    cut = {**options, "dataset": {**options["dataset"], "max_seq_len": 97}}
+    with pytest.raises(ConfigurationError):
+        validate_config(cut)
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -302,14 +300,6 @@ def test_videos_whose_gvf_failed_are_left_out_and_said_so(
     assert len(found.table) == 0
     assert re.match(r"\d+ segments are left out: their videos failed", found.notes[0])
     assert "no segment to predict" in found.notes[1]
-
-
-def test_planning_imports_neither_torch_nor_matplotlib() -> None:
-    code = (
-        "import sys, tsp_core.stages.evaluate; "
-        "sys.exit(bool({'torch', 'matplotlib'} & set(sys.modules)))"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_an_unchanged_run_is_reused(config: Config, reports: dict[str, StageReport]) -> None:

@@ -6,6 +6,7 @@ checkpoint does not allow is left out, and a note says why.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -216,10 +217,20 @@ def _probe_scores(probes: Probes, material: Material) -> ProbeScores:
     )
 
 
+_ONE_AT_A_TIME = threading.RLock()
+
+
 @contextmanager
 def _one_thread() -> Iterator[None]:
+    """Let torch work on one thread; callers take turns, since the number is the process's."""
+    with _ONE_AT_A_TIME, _num_threads(1):
+        yield
+
+
+@contextmanager
+def _num_threads(number: int) -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(number)
     try:
         yield
     finally:

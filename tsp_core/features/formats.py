@@ -54,6 +54,7 @@ class H5Writer:
         self._file = _H5.File(folder / name, "w", libver="earliest", track_order=False)
 
     def write(self, rows: FeatureRows, facts: VideoFacts) -> None:
+        """Add one video's rows, float32 [N, F]."""
         del facts
         self.write_array(rows.video, rows.features)
 
@@ -62,6 +63,7 @@ class H5Writer:
         self._file.create_dataset(video, data=values, dtype=np.float32, track_times=False)
 
     def close(self) -> None:
+        """Complete the file."""
         self._file.close()
 
 
@@ -73,6 +75,7 @@ class NpyWriter:
         self._folder = folder
 
     def write(self, rows: FeatureRows, facts: VideoFacts) -> None:
+        """Add one video's rows, float32 [N, F]."""
         del facts
         np.save(self._folder / f"{rows.video}.npy", np.ascontiguousarray(rows.features))
 
@@ -94,6 +97,7 @@ class PklWriter:
         self._folder = folder
 
     def write(self, rows: FeatureRows, facts: VideoFacts) -> None:
+        """Add one video's rows, float32 [N, F]."""
         del facts
         pickled = pickle.dumps(np.ascontiguousarray(rows.features), protocol=3)
         pickled = pickled.replace(self._NUMPY2, self._NUMPY1, 1)
@@ -111,10 +115,12 @@ class ParquetWriter:
         self._file = SealedWriter(folder / "features.parquet", schema)
 
     def write(self, rows: FeatureRows, facts: VideoFacts) -> None:
+        """Add one video's rows, float32 [N, F]."""
         del facts
         self._file.write_table(table_from_features(rows))
 
     def close(self) -> None:
+        """Complete the file."""
         self._file.close()
 
 

@@ -118,6 +118,7 @@ class TinyEncoder(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Encode clips, float [B, 3, L, H, W], to features [B, 128]."""
         x = self.layer4(self.layer3(self.layer2(self.layer1(self.stem(x)))))
         return cast(torch.Tensor, self.fc(self.avgpool(x).flatten(1)))
 

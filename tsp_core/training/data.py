@@ -23,7 +23,7 @@ from tsp_core.config import ClipConfig
 from tsp_core.errors import VideoError
 from tsp_core.training.index import ClipIndex, open_index
 from tsp_core.training.suspects import ReadingNote
-from tsp_core.video.apart import ApartReader, Window
+from tsp_core.video.apart import ApartReader, Window, clip_reader
 from tsp_core.video.files import local_video
 from tsp_core.video.proxy_files import local_proxy
 from tsp_core.video.proxy_reader import PictureDecoder, ProxyReader
@@ -166,14 +166,16 @@ class ClipDataset(Dataset[RawBatch]):
     def _opened(self, row: dict[str, Any], video_index: int) -> _OpenVideo:
         if row["proxy"] is not None:  # our own making, so there is nothing to guard against
             return _proxy(row, self._clip, self._cache_dir, self._decoder)
+        here = functools.partial(clip_reader, row=row, clip=self._clip)
         if self._limits is None or not self._limits.isolate:
-            return _video(row, self._clip, self._cache_dir, contextlib.nullcontext)
+            return _video(row, self._clip, self._cache_dir, here)
         if video_index in self._apart:
-            return _video_apart(row, self._clip, self._cache_dir, self._limits)
+            apart = functools.partial(ApartReader, row=row, clip=self._clip, limits=self._limits)
+            return _video(row, self._clip, self._cache_dir, apart)
         if self._note is None:
             self._note = ReadingNote(self._folder, self._limits.stall_seconds)
         noted = functools.partial(self._note.of, video_index)
-        return _video(row, self._clip, self._cache_dir, noted)
+        return _video(row, self._clip, self._cache_dir, here, noted)
 
 
 _Guard = Callable[[], contextlib.AbstractContextManager[None]]
@@ -207,34 +209,23 @@ def _proxy(
 
 
 def _video(
-    row: dict[str, Any], clip: ClipConfig, cache_dir: str | None, guard: _Guard
+    row: dict[str, Any],
+    clip: ClipConfig,
+    cache_dir: str | None,
+    opened: Callable[[Path], ClipReader | ApartReader],
+    guard: _Guard = contextlib.nullcontext,
 ) -> _OpenVideo:
-    """Open a video's file; it is decoded under a guard."""
+    """Open a video's file; what this process decodes of it is decoded under a guard."""
     timeline = timeline_from_row(row)
     with contextlib.ExitStack() as stack:
         path = stack.enter_context(local_video(row["uri"], row["content_hash"], cache_dir))
         with guard():
-            reader = ClipReader(path, timeline, row["keyframes"], row["rotation_degrees"], clip)
+            reader = opened(path)
         stack.callback(reader.close)
 
         def read(start_seconds: float, window: Window) -> NDArray[np.uint8]:
             frames = clip_frames(timeline, clip, start_seconds)
             with guard():
                 return reader.read(frames, window)
-
-        return _OpenVideo(read=read, close=stack.pop_all().close)
-
-
-def _video_apart(
-    row: dict[str, Any], clip: ClipConfig, cache_dir: str | None, limits: DecodingLimits
-) -> _OpenVideo:
-    """A video's file that is decoded in worker processes."""
-    timeline = timeline_from_row(row)
-    with contextlib.ExitStack() as stack:
-        path = stack.enter_context(local_video(row["uri"], row["content_hash"], cache_dir))
-        reader = ApartReader(path, row, clip, limits)
-
-        def read(start_seconds: float, window: Window) -> NDArray[np.uint8]:
-            return reader.read(clip_frames(timeline, clip, start_seconds), window)
 
         return _OpenVideo(read=read, close=stack.pop_all().close)

@@ -41,6 +41,14 @@ class ApartReader:
             read_clip, self._path, self._limits, self._row, self._clip, frame_indices, window
         )
 
+    def close(self) -> None:
+        """Nothing is open in this process."""
+
+
+def clip_reader(path: Path, row: dict[str, Any], clip: ClipConfig) -> ClipReader:
+    """Open a local file as a row of the videos table describes it."""
+    return ClipReader(path, timeline_from_row(row), row["keyframes"], row["rotation_degrees"], clip)
+
 
 def read_clip(
     path: Path,
@@ -56,8 +64,7 @@ def read_clip(
         if _open is not None:
             _open[1].close()
             _open = None
-        timeline = timeline_from_row(row)
-        _open = key, ClipReader(path, timeline, row["keyframes"], row["rotation_degrees"], clip)
+        _open = key, clip_reader(path, row, clip)
     return _open[1].read(frame_indices, window)
 
 

@@ -60,6 +60,7 @@ class FrameTimeline:
 
     @property
     def num_frames(self) -> int:
+        """Decoded frames."""
         return len(self.pts)
 
     @property

@@ -93,6 +93,7 @@ class BmnRecipe:
         self._tables.add(rows, facts)
 
     def close(self) -> None:
+        """Complete the files."""
         self._h5.close()
         self._tables.close()
 

@@ -45,6 +45,7 @@ class GtadRecipe:
             self._write_activitynet(rows, facts)
 
     def close(self) -> None:
+        """Complete the files."""
         if self._activitynet is not None:
             features, tables = self._activitynet
             features.close()

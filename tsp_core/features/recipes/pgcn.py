@@ -44,4 +44,5 @@ class PgcnRecipe:
         self._h5.write_array(rows.video, features)
 
     def close(self) -> None:
+        """Complete the files."""
         self._h5.close()
