@@ -22,6 +22,7 @@ R = TypeVar("R")
 PATIENCE_SECONDS = 600.0
 """An update of the server takes minutes; after that it is better to fail and be seen."""
 _POLL_SECONDS = 2.0
+_LONGEST_PAUSE_SECONDS = 30.0
 _MAX_RESTARTS = 10
 _FIRST_SERVER_ERROR = 500
 _logger = logging.getLogger(__name__)
@@ -30,20 +31,34 @@ _logger = logging.getLogger(__name__)
 def through_restarts(work: Callable[[], R], *, patience_seconds: float = PATIENCE_SECONDS) -> R:
     """Do something repeatable; when the server goes away meanwhile, wait for it and do it again.
 
+    A server that has just started can answer that it is healthy and still refuse what is asked of
+    it, while its database is busy. So the work is tried again, after longer and longer pauses,
+    until the patience since the first failure is used up. Work that went on for longer than that
+    before it failed has met another restart, and the patience begins anew.
+
     Raises:
         Exception: What the work raises for another reason, or when the server does not come back.
     """
-    for _ in range(_MAX_RESTARTS):
+    restarts = 0
+    deadline = pause_seconds = 0.0
+    while True:
+        started = time.monotonic()
         try:
             return work()
         except Exception as error:
             if not is_server_gone(error):
                 raise
+            failed = time.monotonic()
+            if restarts == 0 or failed - started > patience_seconds:
+                restarts += 1
+                deadline = failed + patience_seconds
+                pause_seconds = _POLL_SECONDS
             _logger.warning("the Prefect server does not answer; waiting for it")
-            if not _comes_back(patience_seconds):
+            time.sleep(min(pause_seconds, max(0.0, deadline - failed)))
+            pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+            if restarts > _MAX_RESTARTS or not _comes_back(deadline):
                 raise
             _logger.info("the Prefect server is back; going on")
-    return work()
 
 
 def is_server_gone(error: BaseException) -> bool:
@@ -76,8 +91,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
             waiting += item.exceptions
 
 
-def _comes_back(patience_seconds: float) -> bool:
-    deadline = time.monotonic() + patience_seconds
+def _comes_back(deadline: float) -> bool:
+    """Wait for a healthy server until `deadline`, in seconds of `time.monotonic`."""
     while time.monotonic() < deadline:
         # An embedded server may have to be started, and fail to.
         with contextlib.suppress(RuntimeError), get_client(sync_client=True) as client:
