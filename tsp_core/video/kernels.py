@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+PADDING = 4
+"""Room that a line needs after its values, so that they can be read four at a time."""
+
 _SIGNATURE = (
-    "void(uint8[:, ::1], intp, intp[:, ::1], float32[::1], intp[:, ::1], float32[:, ::1], "
+    "void(uint8[:, ::1], intp, intp[:, ::1], float32[::1], uintp[::1], float32[:, ::1], "
     "float32[::1], float32[::1], float32[:, ::1])"
 )
 
@@ -29,10 +32,15 @@ def bilinear_kernel() -> Callable[..., None]:
     import numba  # only where frames are read: it takes a third of a second
 
     compiled: Any
+    settings: Any = numba.config
+    # Sums of neighbours become one of vectors, which Numba by default does not let LLVM do.
+    before, settings.SLP_VECTORIZE = settings.SLP_VECTORIZE, 1
     try:
         compiled = numba.njit(_SIGNATURE, nogil=True, cache=True)(_resize)
     except RuntimeError:  # no folder for the cache
         compiled = numba.njit(_SIGNATURE, nogil=True)(_resize)
+    finally:
+        settings.SLP_VECTORIZE = before
     kernel: Callable[..., None] = compiled
     return kernel
 
@@ -42,33 +50,67 @@ def _resize(
     first: int,
     rows: NDArray[np.intp],
     row_weights: NDArray[np.float32],
-    columns: NDArray[np.intp],
-    column_weights: NDArray[np.float32],
+    left: NDArray[np.uintp],
+    weights: NDArray[np.float32],
     shift: NDArray[np.float32],
     line: NDArray[np.float32],
     out: NDArray[np.float32],
 ) -> None:
-    """Blend two rows of a picture into a line, and two places of the line into each value.
+    """Blend two rows of a picture into a line, and two pixels of the line into each pixel.
+
+    A pixel's three values are computed together with the first of the next pixel, which is then
+    overwritten: vectors have four places. All are read before any is written, for LLVM does not
+    know that `out` is apart from the rest; and indices are unsigned, since Numba would look for
+    negative ones.
 
     Args:
-        values: uint8 [H, W]; a pixel's colours are neighbours.
+        values: uint8 [H, 3 W]; a pixel's colours are neighbours.
         first: Where a line starts in its rows.
         rows: Upper and lower row of each line, [2, h].
         row_weights: Weight of the lower row, [h].
-        columns: Left and right place in the line of each value, [2, w].
-        column_weights: Their weights, [2, w].
-        shift: Subtracted from each value, [w].
-        line: Room for a line, [W].
-        out: float32 [h, w], written to.
+        left: Place in the line of the left one of each pixel's two, [w]; the right one follows.
+        weights: Of the left and the right one, for each value, [2, 3 w].
+        shift: Subtracted from each value, [3 w].
+        line: Room for a line and `PADDING`.
+        out: float32 [h, 3 w], written to.
     """
+    one, two, three = np.uintp(1), np.uintp(2), np.uintp(3)
+    four, five, six = np.uintp(4), np.uintp(5), np.uintp(6)
+    width = line.shape[0] - PADDING
+    of_left, of_right = weights[0], weights[1]
+    last = np.uintp(left.shape[0] - 1)
     for i in range(out.shape[0]):
-        upper = values[rows[0, i]][first : first + line.shape[0]]
-        lower = values[rows[1, i]][first : first + line.shape[0]]
+        upper = values[rows[0, i]][first : first + width]
+        lower = values[rows[1, i]][first : first + width]
         weight = row_weights[i]
-        for j in range(line.shape[0]):
+        for j in range(width):
             above = np.float32(upper[j])
             line[j] = above + weight * (np.float32(lower[j]) - above)
-        for j in range(out.shape[1]):
-            left = line[columns[0, j]] * column_weights[0, j]
-            right = line[columns[1, j]] * column_weights[1, j]
-            out[i, j] = left + right - shift[j]
+        for c in range(3):  # at the picture's right edge both pixels are the last one
+            line[width + c] = line[width - 3 + c]
+        line[width + 3] = np.float32(0)
+        target = out[i]
+        for j in range(last):
+            p, k = left[j], three * np.uintp(j)
+            v0 = line[p] * of_left[k] + line[p + three] * of_right[k] - shift[k]
+            v1 = (
+                line[p + one] * of_left[k + one]
+                + line[p + four] * of_right[k + one]
+                - shift[k + one]
+            )
+            v2 = (
+                line[p + two] * of_left[k + two]
+                + line[p + five] * of_right[k + two]
+                - shift[k + two]
+            )
+            v3 = (
+                line[p + three] * of_left[k + three]
+                + line[p + six] * of_right[k + three]
+                - shift[k + three]
+            )
+            target[k], target[k + one], target[k + two], target[k + three] = v0, v1, v2, v3
+        p, k = left[last], three * last
+        for c in range(three):
+            target[k + c] = (
+                line[p + c] * of_left[k + c] + line[p + three + c] * of_right[k + c] - shift[k + c]
+            )

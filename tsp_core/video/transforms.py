@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tsp_core.video.kernels import bilinear_kernel
+from tsp_core.video.kernels import PADDING, bilinear_kernel
 
 if TYPE_CHECKING:
     import torch
@@ -95,17 +95,16 @@ class BilinearResize:
         rows, row_weights = _taps(source[0], target[0], top, height)
         columns, column_weights = _taps(source[1], target[1], left, width)
         first, end = int(columns.min()), int(columns.max()) + 1
-        taps = 3 * (columns[..., None] - first) + np.arange(3)  # [2, w, 3]: left and right
         scale, shift = (_SCALE, _SHIFT) if normalise else (np.ones_like(_SCALE), 0 * _SHIFT)
         weights = np.stack([1 - column_weights, column_weights])[..., None] * scale
         self._tables = (
             3 * first,
             rows,
             row_weights,
-            taps.reshape(2, -1),
+            (3 * (columns[0] - first)).astype(np.uintp),
             weights.reshape(2, -1),
             np.tile(shift, width),
-            np.empty(3 * (end - first), dtype=np.float32),
+            np.empty(3 * (end - first) + PADDING, dtype=np.float32),
         )
         self._kernel = bilinear_kernel()
 
