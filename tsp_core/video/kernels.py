@@ -1,7 +1,7 @@
-"""The one loop over pixels that Python runs for every frame, compiled to machine code by Numba.
+"""The loops over pixels that run for every frame, compiled to machine code by Numba.
 
-In whole-array steps of NumPy the same sums take three times as long: each step walks through more
-memory than the processor's cache holds.
+In whole-array steps the same sums take several times as long: each step walks through more memory
+than the processor's cache holds.
 """
 
 from __future__ import annotations
@@ -16,15 +16,27 @@ from numpy.typing import NDArray
 PADDING = 4
 """Room that a line needs after its values, so that they can be read four at a time."""
 
-_SIGNATURE = (
+_RESIZE = (
     "void(uint8[:, ::1], intp, intp[:, ::1], float32[::1], uintp[::1], float32[:, ::1], "
     "float32[::1], float32[::1], float32[:, ::1])"
 )
+_NORMALISE = "void(uint8[:, ::1], float32[::1], float32[::1], float32[:, ::1])"
 
 
 @functools.cache
 def bilinear_kernel() -> Callable[..., None]:
-    """Return `_resize`, compiled; it releases the interpreter lock.
+    """Return `_resize`, compiled; it releases the interpreter lock."""
+    return _compiled(_resize, _RESIZE)
+
+
+@functools.cache
+def normalise_kernel() -> Callable[..., None]:
+    """Return `_normalise`, compiled; it releases the interpreter lock."""
+    return _compiled(_normalise, _NORMALISE)
+
+
+def _compiled(loop: Callable[..., None], signature: str) -> Callable[..., None]:
+    """Compile a loop.
 
     The machine code is kept beside this file or in Numba's cache folder (NUMBA_CACHE_DIR), and
     made anew in each process, in half a second, where neither can be written to.
@@ -36,9 +48,9 @@ def bilinear_kernel() -> Callable[..., None]:
     # Sums of neighbours become one of vectors, which Numba by default does not let LLVM do.
     before, settings.SLP_VECTORIZE = settings.SLP_VECTORIZE, 1
     try:
-        compiled = numba.njit(_SIGNATURE, nogil=True, cache=True)(_resize)
+        compiled = numba.njit(signature, nogil=True, cache=True)(loop)
     except RuntimeError:  # no folder for the cache
-        compiled = numba.njit(_SIGNATURE, nogil=True)(_resize)
+        compiled = numba.njit(signature, nogil=True)(loop)
     finally:
         settings.SLP_VECTORIZE = before
     kernel: Callable[..., None] = compiled
@@ -114,3 +126,16 @@ def _resize(
             target[k + c] = (
                 line[p + c] * of_left[k + c] + line[p + three + c] * of_right[k + c] - shift[k + c]
             )
+
+
+def _normalise(
+    values: NDArray[np.uint8],
+    scale: NDArray[np.float32],
+    shift: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None:
+    """Scale and shift by column: uint8 [H, W] to float32 [H, W]."""
+    for i in range(values.shape[0]):
+        source, target = values[i], out[i]
+        for j in range(source.shape[0]):
+            target[j] = np.float32(source[j]) * scale[j] - shift[j]
