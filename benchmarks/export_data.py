@@ -48,7 +48,7 @@ def _measured(path: Path, quick: bool) -> list[Row]:
             "baseline": _baseline(path, found, stride, num_clips=12 if quick else 30),
             "ours": _ours(path, found, stride),
         }
-        rates = measure.side_by_side(works, rounds=3 if quick else 7)
+        rates = measure.side_by_side(works, rounds=3 if quick else 5)
         name = f"export data, stride {stride} ({path.name}: {what})"
         target_text = f">= {target}x"
         rows.append(measure.rate_row(name, rates["ours"], rates["baseline"], target=target_text))

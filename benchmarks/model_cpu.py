@@ -50,7 +50,7 @@ def run(quick: bool, batch: int | None = None, compiled: bool = False) -> list[R
             rows.append(row)
     for work in works.values():
         work()
-    rates = measure.side_by_side(works, rounds=2 if quick else 5)
+    rates = measure.side_by_side(works, rounds=2 if quick else 3)
     flops = _flops_per_clip(plain)
     for precision, dtype in dtypes.items():
         note = f"batches of {batch}, 1 thread"

@@ -1,4 +1,4 @@
-"""All benchmarks, each in a process of its own, into one table: `make bench`.
+"""The main benchmarks, each in a process of its own, into one table: `make bench`.
 
 Writes DIR/results.md and DIR/results.json with the versions and the processor. Exit code 1 when one
 of them fails. `python -m benchmarks.run_all [--quick] [--out DIR] [--only NAME...]`
@@ -26,8 +26,8 @@ SCRIPTS = (
     "export_data",
     "model_cpu",
     "breakdown",
+    "training_data",
     "memory",
-    "sandbox",
     "orchestration",
     "gpu",
 )

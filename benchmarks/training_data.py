@@ -133,7 +133,7 @@ def _compared(
     for name, index in indexes.items():
         num_clips = 32 if name == "without proxies" else 256
         works[name] = _loaded(index, num_clips=num_clips // (2 if quick else 1))
-    rates = measure.side_by_side(works, rounds=3 if quick else 7)
+    rates = measure.side_by_side(works, rounds=3 if quick else 5)
     what = "320x240, 30 fps, H.264"
     return [
         measure.rate_row(
@@ -196,7 +196,7 @@ def _positions(num_clips: int) -> Iterator[np.ndarray]:
 
 def _second_process(index: ClipIndex, quick: bool) -> list[Row]:
     """Clips per second of wall time with one loader process and with two."""
-    num_clips = 512 if quick else 1536
+    num_clips = 512 if quick else 1024
     with closing(_loader(index, workers=1)) as one, closing(_loader(index, workers=2)) as two:
         for loader in (one, two):
             _read(loader, index, num_clips=64, epoch=0)  # starts the processes
@@ -205,7 +205,7 @@ def _second_process(index: ClipIndex, quick: bool) -> list[Row]:
                 "one": lambda: _read(one, index, num_clips=num_clips, epoch=1),
                 "two": lambda: _read(two, index, num_clips=num_clips, epoch=1),
             },
-            rounds=3 if quick else 5,
+            rounds=3,
         )
     ratios = [b / a for a, b in zip(rates["one"].wall, rates["two"].wall, strict=True)]
     return [

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tsp_core.errors import VideoError
-from tsp_core.video.pictures import _several_at_a_time
+from tsp_core.video.pictures import several_at_a_time
 
 
 class Decoder:
@@ -29,17 +29,17 @@ class Decoder:
 
 def test_small_frames_are_taken_in_groups_and_large_ones_singly() -> None:
     small = Decoder(100, size=320)
-    frames = _several_at_a_time(iter(small))
+    frames = several_at_a_time(iter(small))
     assert next(frames).number == 0
     assert small.num_given == 12  # 3.6 MB as RGB
     assert [frame.number for frame in frames] == list(range(1, 100))
     large = Decoder(3, size=4000)
-    next(_several_at_a_time(iter(large)))
+    next(several_at_a_time(iter(large)))
     assert large.num_given == 1
 
 
 def test_frames_before_the_damage_are_given() -> None:
-    frames = _several_at_a_time(iter(Decoder(5, size=320, fails=True)))
+    frames = several_at_a_time(iter(Decoder(5, size=320, fails=True)))
     assert [next(frames).number for _ in range(5)] == [0, 1, 2, 3, 4]
     with pytest.raises(VideoError, match="damaged"):
         next(frames)

@@ -139,10 +139,10 @@ def _parts(memory: memoryview, clip: ClipConfig) -> NDArray[np.float32]:
 def _frames_of(job: PictureJob) -> Generator[VideoFrame, None, None]:
     frames = needed_frames(job.path, job.timeline, job.needed, job.threads, leave_out=job.leave_out)
     with contextlib.closing(frames):
-        yield from _several_at_a_time(frames)
+        yield from several_at_a_time(frames)
 
 
-def _several_at_a_time(frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
+def several_at_a_time(frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
     """Take small frames in groups before giving them on.
 
     A decoder leaves little else in the processor's caches, so that what is done with one frame
