@@ -29,7 +29,7 @@ from tsp_core.model.weights import open_encoder
 from tsp_core.video.clips import iter_clip_batches
 from tsp_core.video.decode import PictureConverter, opened_video
 from tsp_core.video.frames import FrameFinder, FrameResizer, decode_needed
-from tsp_core.video.pictures import several_at_a_time
+from tsp_core.video.passes import several_at_a_time
 from tsp_core.video.probe import VideoProbe, probe
 from tsp_core.video.sampling import ClipGrid, clip_grid
 from tsp_core.video.transforms import centre_crop_offsets

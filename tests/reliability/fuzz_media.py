@@ -180,23 +180,22 @@ def fuzz(folder: Path, *, seed: int, count: int) -> FuzzReport:
 
 def _write_damaged(folder: Path, seed: int, count: int) -> dict[str, str]:
     """Write the files; returns the damage by name."""
-    bases = {
-        name: np.frombuffer(
-            write_video(folder / "bases" / name, replace(spec, num_frames=NUM_FRAMES)).read_bytes(),
-            np.uint8,
-        )
-        for name, spec in BASES.items()
-    }
     (folder / "videos").mkdir()
-    damages = {}
-    for number in range(count):
-        random = np.random.default_rng((seed, number))
-        base = sorted(bases)[number % len(bases)]
-        mutate = MUTATIONS[int(random.integers(len(MUTATIONS)))]
-        path = folder / "videos" / f"{number:05}-{base}"
-        path.write_bytes(mutate(bases[base].copy(), random).tobytes())
-        damages[path.stem] = mutate.__name__.strip("_").replace("_", " ")
-    return damages
+    return dict(write_damaged(folder, seed, number) for number in range(count))
+
+
+def write_damaged(folder: Path, seed: int, number: int) -> tuple[str, str]:
+    """Write one file into `folder`/videos, made once into `folder`/bases; its name and damage."""
+    name = sorted(BASES)[number % len(BASES)]
+    base = folder / "bases" / name
+    if not base.exists():
+        write_video(base, replace(BASES[name], num_frames=NUM_FRAMES))
+    random = np.random.default_rng((seed, number))
+    mutate = MUTATIONS[int(random.integers(len(MUTATIONS)))]
+    path = folder / "videos" / f"{number:05}-{name}"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(mutate(np.fromfile(base, dtype=np.uint8), random).tobytes())
+    return path.stem, mutate.__name__.strip("_").replace("_", " ")
 
 
 def _config(folder: Path) -> Config:

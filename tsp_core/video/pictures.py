@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from tsp_core import isolation
 from tsp_core.config import ClipConfig
-from tsp_core.errors import VideoError
 from tsp_core.isolation import WorkerDiedError
 from tsp_core.video.frames import FrameResizer
 from tsp_core.video.passes import needed_frames
@@ -28,7 +27,6 @@ from tsp_core.video.transforms import centre_crop_offsets
 
 _AHEAD = 4
 _PICTURES_AT_A_TIME = 8  # one message for so many; 1.2 MB at 112x112, which caches hold
-_BYTES_AT_A_TIME = 3_600_000  # of frames as RGB; 16 frames of 320x240
 
 Fill = Callable[[NDArray[np.float32]], None]
 """Fills float32 [n, S, S, 3] with the next n pictures."""
@@ -137,30 +135,7 @@ def _parts(memory: memoryview, clip: ClipConfig) -> NDArray[np.float32]:
 
 
 def _frames_of(job: PictureJob) -> Generator[VideoFrame, None, None]:
-    frames = needed_frames(job.path, job.timeline, job.needed, job.threads, leave_out=job.leave_out)
-    with contextlib.closing(frames):
-        yield from several_at_a_time(frames)
-
-
-def several_at_a_time(frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
-    """Take small frames in groups before giving them on.
-
-    A decoder leaves little else in the processor's caches, so that what is done with one frame
-    between two others takes nearly twice the time of what is done with many in a row.
-    """
-    group: list[VideoFrame] = []
-    damage = None
-    try:
-        for frame in frames:
-            group.append(frame)
-            if 3 * frame.width * frame.height * len(group) >= _BYTES_AT_A_TIME:
-                yield from group
-                group.clear()
-    except VideoError as error:
-        damage = error
-    yield from group  # what came before the damage is good
-    if damage is not None:
-        raise damage
+    return needed_frames(job.path, job.timeline, job.needed, job.threads, leave_out=job.leave_out)
 
 
 def _resizer(job: PictureJob) -> FrameResizer:
