@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from s3fs import S3FileSystem
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 START_SECONDS = 180.0
@@ -141,6 +142,8 @@ def s3_store(folder: Path) -> Iterator[S3Store]:
     command = [weed, "mini", *_weed_options(folder, store)]
     with running(command, dict(os.environ), folder / "weed.log") as process:
         wait_until(lambda: _make_bucket(store), process, folder / "weed.log")
+        # This process may still hold a client of an earlier store, whose port was another.
+        S3FileSystem.clear_instance_cache()
         yield store
 
 
