@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from tsp_core import artifacts
@@ -235,5 +236,6 @@ def _digest(rows: Sequence[Mapping[str, Any]]) -> str:
     digest = hashlib.sha256(f"{VIDEOS.name} {VIDEOS.version}".encode())
     for row in rows:
         content = {key: value for key, value in row.items() if key not in _NOT_CONTENT}
-        digest.update(json.dumps(content, sort_keys=True).encode())
+        text = json.dumps(content, sort_keys=True, default=np.ndarray.tolist)
+        digest.update(text.encode())
     return digest.hexdigest()[:16]

@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from tsp_core import artifacts, storage
 from tsp_core.artifacts import Recipe
 from tsp_core.config import Config
@@ -65,13 +67,26 @@ def find_probed(config: Config, work: Recipe) -> dict[Key, str]:
 
 
 def read_probes(config: Config, shards: Iterable[str]) -> dict[Key, dict[str, Any]]:
-    """Read what shards say about files, as far as it holds under these limits."""
+    """Read what shards say about files, as far as it holds under these limits.
+
+    Times of frames and keyframes are arrays: a list of Python's numbers is five times as large,
+    and there are as many as all videos have frames.
+    """
     key = limits_key(config)
     with ThreadPoolExecutor(_READERS) as pool:
         tables = pool.map(lambda uri: read_table(uri, PROBES.name), sorted(set(shards)))
-        rows = (row for table in tables for row in table.to_pylist())
+        rows = (row for table in tables for row in _rows_of(table))
         found = ((row["uri"], file_token(row["token"], key), row) for row in rows)
         return {(uri, token): row for uri, token, row in found if token is not None}
+
+
+def _rows_of(table: pa.Table) -> list[dict[str, Any]]:
+    lists = [field.name for field in table.schema if pa.types.is_list(field.type)]
+    rows: list[dict[str, Any]] = table.drop_columns(lists).to_pylist()
+    for name in lists:
+        for row, value in zip(rows, table.column(name), strict=True):
+            row[name] = value.values.to_numpy() if value.is_valid else None
+    return rows
 
 
 def probe_file(uri: str, token: str, config: Config) -> dict[str, Any] | None:
