@@ -12,7 +12,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import torch
@@ -25,10 +26,14 @@ _ACTIVATION_BYTES = 32 << 20
 _ACTIVATION_BYTES_PER_THREAD = 4 << 20
 """Larger processors have about this much cache per core, and need work for all cores."""
 
+_ONE_TRACE_AT_A_TIME = threading.Lock()
+"""Tracing replaces methods of all modules of the process, and puts back what it found there."""
+
 
 def fold_batch_norms(module: nn.Module) -> fx.GraphModule:
     """Trace a module in evaluation mode and fold batch normalisations into convolutions."""
-    traced = fx.GraphModule(module, _Tracer().trace(module))
+    with _ONE_TRACE_AT_A_TIME:
+        traced = fx.GraphModule(module, _Tracer().trace(module))
     for node, conv in _convolutions(traced):
         user = _only_user(node)
         if user is not None and isinstance(norm := _layer(traced, user), nn.BatchNorm3d):
@@ -168,10 +173,33 @@ class CacheSized(nn.Module):
 
 
 class _Tracer(fx.Tracer):
-    """Sees torchvision's kinds of `Conv3d` as convolutions, too."""
+    """Sees torchvision's kinds of `Conv3d` as convolutions, too, and its own thread's calls only.
+
+    While a module is traced, calls of every module of the process come here.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.get_ident()
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, nn.Conv3d) or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(
+        self,
+        m: nn.Module,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        if threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
+        if threading.get_ident() != self._thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
 
 class _LargestActivation(fx.Interpreter):
