@@ -28,8 +28,8 @@ from tsp_core.model.inference import (
 from tsp_core.model.weights import open_encoder
 from tsp_core.video.clips import iter_clip_batches
 from tsp_core.video.decode import PictureConverter, opened_video
-from tsp_core.video.frames import FrameFinder, FrameResizer, decode_needed
-from tsp_core.video.passes import several_at_a_time
+from tsp_core.video.frames import FrameResizer
+from tsp_core.video.passes import needed_frames
 from tsp_core.video.probe import VideoProbe, probe
 from tsp_core.video.sampling import ClipGrid, clip_grid
 from tsp_core.video.transforms import centre_crop_offsets
@@ -101,12 +101,8 @@ def _decode(
     is_needed: np.ndarray,
     handle: Callable[[VideoFrame], object],
 ) -> None:
-    finder = FrameFinder(found.timeline, path)
-    with opened_video(path) as (container, stream):
-        frames = decode_needed(container, stream, finder, is_needed.item)
-        needed = (frame for frame in frames if is_needed[finder.index_of(frame)])
-        for frame in several_at_a_time(needed):
-            handle(frame)
+    for frame in needed_frames(path, found.timeline, np.flatnonzero(is_needed), threads=1):
+        handle(frame)
 
 
 def _model_row(precision: Precision, batch: int) -> Row:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from fsspec.core import url_to_fs
-from s3fs import S3FileSystem
 
 from tests.fakes import FakeStages
 from tests.servers import s3_store
@@ -28,9 +27,7 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     ):
         for name, value in store.environment.items():
             patched.setenv(name, value)
-        S3FileSystem.clear_instance_cache()
         yield f"s3://{store.bucket}"
-        S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture

@@ -53,6 +53,7 @@ def find_probed(config: Config, work: Recipe) -> dict[Key, str]:
     shards = [item.uri for item in storage.list_objects(folder) if item.uri.endswith(".parquet")]
 
     def keys(uri: str) -> list[tuple[Key, str]]:
+        """The files of a shard, each with the shard's URI; none of a damaged one."""
         try:
             table = read_table(uri, PROBES.name, columns=["uri", "token"])
         except DamagedError as error:
@@ -69,8 +70,8 @@ def find_probed(config: Config, work: Recipe) -> dict[Key, str]:
 def read_probes(config: Config, shards: Iterable[str]) -> dict[Key, dict[str, Any]]:
     """Read what shards say about files, as far as it holds under these limits.
 
-    Times of frames and keyframes are arrays: a list of Python's numbers is five times as large,
-    and there are as many as all videos have frames.
+    Times of frames (int64) and keyframes (int32) are arrays: there are as many as all videos have
+    frames, and lists of Python's numbers are several times as large.
     """
     key = limits_key(config)
     with ThreadPoolExecutor(_READERS) as pool:

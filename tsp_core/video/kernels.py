@@ -87,10 +87,14 @@ def _resize(
         out: float32 [h, 3 w], written to.
     """
     one, two, three = np.uintp(1), np.uintp(2), np.uintp(3)
-    four, five, six = np.uintp(4), np.uintp(5), np.uintp(6)
     width = line.shape[0] - PADDING
     of_left, of_right = weights[0], weights[1]
     last = np.uintp(left.shape[0] - 1)
+
+    def blended(place: np.uintp, k: np.uintp) -> np.float32:
+        value: np.float32 = line[place] * of_left[k] + line[place + three] * of_right[k] - shift[k]
+        return value
+
     for i in range(out.shape[0]):
         upper = values[rows[0, i]][first : first + width]
         lower = values[rows[1, i]][first : first + width]
@@ -104,28 +108,12 @@ def _resize(
         target = out[i]
         for j in range(last):
             p, k = left[j], three * np.uintp(j)
-            v0 = line[p] * of_left[k] + line[p + three] * of_right[k] - shift[k]
-            v1 = (
-                line[p + one] * of_left[k + one]
-                + line[p + four] * of_right[k + one]
-                - shift[k + one]
-            )
-            v2 = (
-                line[p + two] * of_left[k + two]
-                + line[p + five] * of_right[k + two]
-                - shift[k + two]
-            )
-            v3 = (
-                line[p + three] * of_left[k + three]
-                + line[p + six] * of_right[k + three]
-                - shift[k + three]
-            )
-            target[k], target[k + one], target[k + two], target[k + three] = v0, v1, v2, v3
-        p, k = left[last], three * last
+            red, green = blended(p, k), blended(p + one, k + one)
+            blue, following = blended(p + two, k + two), blended(p + three, k + three)
+            target[k], target[k + one] = red, green
+            target[k + two], target[k + three] = blue, following
         for c in range(three):
-            target[k + c] = (
-                line[p + c] * of_left[k + c] + line[p + three + c] * of_right[k + c] - shift[k + c]
-            )
+            target[three * last + c] = blended(left[last] + c, three * last + c)
 
 
 def _normalise(

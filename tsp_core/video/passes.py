@@ -67,7 +67,7 @@ def several_at_a_time(frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
     """Take small frames in groups before giving them on.
 
     A decoder leaves little else in the processor's caches, so that what is done with one frame
-    between two others takes nearly twice the time of what is done with many in a row.
+    between two others takes longer than what is done with many in a row.
     """
     group: list[VideoFrame] = []
     damage = None

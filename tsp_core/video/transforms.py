@@ -67,8 +67,8 @@ def normalise_clips(frames: torch.Tensor) -> torch.Tensor:
         # As large as a frame: loops over three values at a time take seven times as long.
         return torch.from_numpy(np.tile(values, (height, width, 1))).to(frames.device)
 
-    clips_there = frames.to(torch.float32).mul_(constant(_SCALE)).sub_(constant(_SHIFT))
-    return clips_there.permute(0, 4, 1, 2, 3)
+    normalised = frames.to(torch.float32).mul_(constant(_SCALE)).sub_(constant(_SHIFT))
+    return normalised.permute(0, 4, 1, 2, 3)
 
 
 class BilinearResize:
