@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from tsp_core.config import ClipConfig
+from tsp_core.video.encoding import X264_REPEATABLE
 from tsp_core.video.transforms import MEAN, STD, centre_crop_offsets
 
 GRID_ROWS, GRID_COLUMNS = 3, 4
@@ -146,7 +147,11 @@ def _even_pts(spec: VideoSpec, time_base: Fraction) -> list[int]:
 
 
 def _video_stream(container: OutputContainer, spec: VideoSpec) -> VideoStream:
-    stream = container.add_stream(spec.codec, rate=spec.rate, options=dict(spec.options))
+    options = dict(spec.options)
+    if spec.codec == "libx264":
+        given = options.get("x264-params")
+        options["x264-params"] = f"{given}:{X264_REPEATABLE}" if given else X264_REPEATABLE
+    stream = container.add_stream(spec.codec, rate=spec.rate, options=options)
     stream.width, stream.height, stream.pix_fmt = spec.width, spec.height, spec.pixel_format
     context = stream.codec_context
     context.gop_size = spec.gop

@@ -16,6 +16,8 @@ from av.codec.context import Flags
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from tsp_core.video.encoding import X264_REPEATABLE
+
 
 @dataclass(frozen=True, kw_only=True)
 class VideoFormat:
@@ -31,8 +33,7 @@ class VideoFormat:
     bit_rate: int | None = None
 
 
-# x264's macroblock tree gives other bytes from run to run
-_X264 = {"preset": "veryfast", "crf": "26", "x264-params": "mbtree=0"}
+_X264 = {"preset": "veryfast", "crf": "26", "x264-params": X264_REPEATABLE}
 FORMATS = (
     VideoFormat(
         extension="mp4",

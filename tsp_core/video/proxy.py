@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from tsp_core.config import ClipConfig
 from tsp_core.schemas import PROXY
+from tsp_core.video.encoding import X264_REPEATABLE
 from tsp_core.video.frames import FrameResizer
 from tsp_core.video.passes import needed_frames
 from tsp_core.video.sampling import FrameTimeline, clip_frames, sampled_frames, timeline_from_row
@@ -178,7 +179,8 @@ def _encoder(codec: _Codec, settings: Mapping[str, Any]) -> VideoCodecContext:
     else:
         context.max_b_frames = 0
         groups = f"keyint={interval}:min-keyint={interval}:scenecut=0"
-        context.options = {"crf": quality, "tune": "fastdecode", "x264-params": groups}
+        parameters = f"{groups}:{X264_REPEATABLE}"
+        context.options = {"crf": quality, "tune": "fastdecode", "x264-params": parameters}
     return context
 
 
