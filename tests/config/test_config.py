@@ -214,6 +214,12 @@ def test_runtime_fields_are_in_no_recipe() -> None:
     assert recipe_fields(ExportConfig(batch_size=1)) == recipe_fields(ExportConfig(batch_size=2))
 
 
+def test_a_field_that_came_later_makes_nothing_stale() -> None:
+    name = "valid_clips_per_segment"
+    assert name not in recipe_fields(PretrainConfig())
+    assert recipe_fields(PretrainConfig(valid_clips_per_segment=2))[name] == 2
+
+
 def test_configurations_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Config().name = "other"  # type: ignore[misc]

@@ -181,6 +181,19 @@ def test_few_videos_stay_open(index: ClipIndex, monkeypatch: pytest.MonkeyPatch)
     assert not dataset._open
 
 
+def test_more_proxies_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "OPEN_VIDEOS", 1)
+    monkeypatch.setattr(data, "OPEN_PROXIES", 2)
+    index = proxied_index(tmp_path, ["video0", "video1", "video2"])
+    dataset = ClipDataset(index.folder, CLIP, None)
+    for row in (0, 9, 3, 6):
+        dataset[request(row, 0.0)]
+    assert list(dataset._open) == [3]
+    assert list(dataset._open_proxies) == [1, 2]
+    dataset.close()
+    assert not dataset._open_proxies
+
+
 def test_a_video_with_a_proxy_is_read_from_it_and_others_from_themselves(tmp_path: Path) -> None:
     index = proxied_index(tmp_path, ["video1", "video2"])
     without = open_index(Path(make_job(tmp_path / "none").folder))

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, StringConstraints, model_validator
 
 from tsp_core.config.base import (
+    LATER,
     RUNTIME,
     URI,
     AnnotationFormat,
@@ -141,6 +142,12 @@ class PretrainConfig(Section):
         "'official': every segment, as the released code does.",
     )
     clips_per_segment: PositiveInt = Field(5, description="Clips per segment and epoch.")
+    valid_clips_per_segment: PositiveInt | None = Field(
+        None,
+        description="Clips per segment in the validation after each epoch, evenly spaced. Default: "
+        "as many as in training.",
+        json_schema_extra=LATER,
+    )
     epochs: PositiveInt = Field(8, description="Passes over the training clips.")
     batch_size: PositiveInt = Field(32, description="Clips per process and optimiser step.")
     stem_lr: NonNegativeFloat = Field(0.0, description="Learning rate of the stem; 0 freezes it.")

@@ -12,6 +12,9 @@ from tsp_core.extensions import Names
 RUNTIME: dict[str, Any] = {"runtime": True}
 """Marks a field that cannot change any artifact's content."""
 
+LATER: dict[str, Any] = {"later": True}
+"""Marks a field that came after the first artifacts were made; null means what they did."""
+
 URI: dict[str, Any] = {"uri": True}
 """Marks a field that holds a path or URI; relative ones are taken from the file's folder."""
 
@@ -40,9 +43,9 @@ class Section(BaseModel):
 
 def recipe_fields(section: BaseModel) -> dict[str, Any]:
     """Fields of a section that determine an artifact's content, as plain JSON values."""
-    runtime = {
-        name
-        for name, field in type(section).model_fields.items()
-        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("runtime")
-    }
-    return section.model_dump(mode="json", exclude=runtime)
+    left_out = set()
+    for name, field in type(section).model_fields.items():
+        marks = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        if marks.get("runtime") or (marks.get("later") and getattr(section, name) is None):
+            left_out.add(name)
+    return section.model_dump(mode="json", exclude=left_out)

@@ -32,8 +32,9 @@ from tsp_core.video.sampling import clip_frames, timeline_from_row
 from tsp_core.video.sandbox import DecodingLimits
 from tsp_core.video.transforms import mirrored
 
-OPEN_VIDEOS = 16
-"""Videos that one loader process keeps open; an open decoder holds a few megabytes."""
+OPEN_VIDEOS, OPEN_PROXIES = 16, 256
+"""Videos and proxies that one loader process keeps open: an open decoder holds a few megabytes, an
+open proxy as many kilobytes, but it takes as long to open as a clip of it to read."""
 
 
 class Request(NamedTuple):
@@ -108,6 +109,7 @@ class ClipDataset(Dataset[RawBatch]):
         self._index: ClipIndex | None = None
         self._note: ReadingNote | None = None
         self._open: OrderedDict[int, _OpenVideo] = OrderedDict()
+        self._open_proxies: OrderedDict[int, _OpenVideo] = OrderedDict()
         self._decoder = PictureDecoder()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -137,8 +139,9 @@ class ClipDataset(Dataset[RawBatch]):
 
     def close(self) -> None:
         """Close the videos that are open in this process."""
-        while self._open:
-            self._open.popitem()[1].close()
+        for kept in (self._open, self._open_proxies):
+            while kept:
+                kept.popitem()[1].close()
         if self._note is not None:
             self._note.close()
             self._note = None
@@ -153,14 +156,17 @@ class ClipDataset(Dataset[RawBatch]):
         return mirrored(frames) if request.flip else frames
 
     def _video(self, video_index: int) -> _OpenVideo:
-        if video_index in self._open:
-            self._open.move_to_end(video_index)
-            return self._open[video_index]
+        for kept in (self._open_proxies, self._open):
+            if video_index in kept:
+                kept.move_to_end(video_index)
+                return kept[video_index]
         assert self._index is not None
-        while len(self._open) >= OPEN_VIDEOS:
-            self._open.popitem(last=False)[1].close()
         row = self._index.video_row(video_index)
-        video = self._open[video_index] = self._opened(row, video_index)
+        is_proxy = row["proxy"] is not None
+        kept, limit = (self._open_proxies, OPEN_PROXIES) if is_proxy else (self._open, OPEN_VIDEOS)
+        while len(kept) >= limit:
+            kept.popitem(last=False)[1].close()
+        video = kept[video_index] = self._opened(row, video_index)
         return video
 
     def _opened(self, row: dict[str, Any], video_index: int) -> _OpenVideo:

@@ -194,7 +194,7 @@ class Trainer:
             self.index.rows_of(pretrain.valid_subset),
             heads=pretrain.heads,
             clip=self.job.clip,
-            clips_per_segment=pretrain.clips_per_segment,
+            clips_per_segment=pretrain.valid_clips_per_segment or pretrain.clips_per_segment,
         )
         self._update("valid", {})
         batches = samplers.evaluation_batches(len(plan), **self._share)
