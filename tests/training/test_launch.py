@@ -1,4 +1,4 @@
-"""Training in processes of its own, under torchrun."""
+"""Training in processes of its own."""
 
 from __future__ import annotations
 
@@ -135,6 +135,24 @@ def test_a_run_survives_every_kind_of_end(tmp_path: Path) -> None:
     assert best.info.epoch == result.best_epoch == position.best_epoch
     for name, value in best.model.state_dict().items():
         assert torch.equal(value, position.best_model[name]), name
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_several_processes_die_with_their_parent_too(tmp_path: Path) -> None:
+    job = make_job(tmp_path, checkpoint_minutes=1e-9, batch_size=1, processes=2)
+    kill_parent_when_training(job)
+    assert wait_until_gone(job)
+    assert 0 < saved_state(job)["position"]["iteration"] < 12
+
+
+def test_numbers_of_another_launcher_are_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "3"}.items():
+        monkeypatch.setenv(name, value)
+    result = launch(make_job(tmp_path, epochs=1), ignore)
+    assert {row.epoch for row in result.rows} == {0}
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from tsp_core.video.sandbox import DecodingLimits
 
 
 class TrainingJob(Frozen):
-    """One training run; written as JSON for the processes that torchrun starts.
+    """One training run; written as JSON for its processes.
 
     Attributes:
         folder: Local folder of this run: the clip index, the result, error files.

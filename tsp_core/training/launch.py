@@ -1,4 +1,4 @@
-"""Runs training under torchrun, in processes of its own.
+"""Runs training in processes of its own.
 
 The launcher passes updates on, ends the processes when it is interrupted (and the kernel ends them
 when it dies), and raises the error that ended them. Where several machines train together, this is
@@ -21,8 +21,8 @@ from tsp_core.training.job import (
     TrainingUpdate,
 )
 from tsp_core.training.nodes import hosted
+from tsp_core.training.processes import run_processes
 from tsp_core.training.suspects import collect_suspects
-from tsp_core.training.torchrun import run_torchrun
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def _launch(job: TrainingJob, on_update: Callable[[TrainingUpdate], None]) -> Tr
     job.path(RESULT_FILE).unlink(missing_ok=True)
     failures.forget(job)
     with hosted(job) as meeting:
-        status, tail = run_torchrun(job, on_update, meeting=meeting)
+        status, tail = run_processes(job, on_update, meeting=meeting)
     if status != 0 or not job.path(RESULT_FILE).exists():
         raise _error(failures.recorded(job), status, tail)
     return TrainingResult.model_validate_json(job.path(RESULT_FILE).read_text(encoding="utf-8"))

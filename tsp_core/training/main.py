@@ -1,4 +1,4 @@
-"""The program that torchrun starts in every training process: `main.py JOB.json`.
+"""The program of every training process: `main.py JOB.json`.
 
 Updates go to standard output, one JSON record per line behind a prefix; the error that ended a
 process goes into a file, by the name of its type, so that the launcher can raise it again.

@@ -25,7 +25,7 @@ from tsp_core.training.checks import check_device
 from tsp_core.training.cores import share_of_cores
 from tsp_core.training.index import INDEX_FILES
 from tsp_core.training.job import JOB_FILE, Meeting, TrainingJob, TrainingUpdate
-from tsp_core.training.torchrun import own_address, run_torchrun
+from tsp_core.training.processes import own_address, run_processes
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ def _take_part(meeting: Meeting, *, node: int, cache_dir: str | None) -> int:
         except (ObjectNotFoundError, FileNotFoundError):
             return 1  # the training ended just now
         job = _own_job(TrainingJob.model_validate_json(text), node, folder, cache_dir)
-        status, tail = run_torchrun(job, _ignore, meeting=meeting)
+        status, tail = run_processes(job, _ignore, meeting=meeting)
         if status != 0:
             logger.warning("the end of the training's output:\n%s", tail)
         return status
