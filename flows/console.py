@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -13,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from flows.documents import result_uris
+from tasks.pace import Pace
 from tsp_core import status as state
 from tsp_core import storage
 from tsp_core.artifacts import ArtifactRef
@@ -83,11 +85,16 @@ class _Bars:
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
         self._ids: dict[str, TaskID] = {}
+        self._done: dict[str, float] = {}
 
     def __call__(self, progress: StageProgress) -> None:
         key = f"{progress.stage} {progress.unit}"
         if key not in self._ids:
             self._ids[key] = self._bars.add_task(progress.stage, text="")
+            self._done[key] = 0.0
+        if progress.done < self._done[key]:  # the same stage of a study's next run
+            self._bars.reset(self._ids[key])
+        self._done[key] = progress.done
         self._bars.update(
             self._ids[key],
             completed=progress.done,
@@ -98,34 +105,39 @@ class _Bars:
 
 
 class _Lines:
-    """A line when a stage's work begins and ends, and every ten seconds between, with its ETA."""
+    """A line when a stage's work begins and ends, and every ten seconds between, with its ETA.
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._began: dict[str, tuple[float, float]] = {}
+    Args:
+        console: Where they go.
+        clock: Seconds that only grow.
+    """
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console, self._clock = console, clock
+        self._paces: dict[str, Pace] = {}
         self._printed_at: dict[str, float] = {}
         self._finished: set[str] = set()
 
     def __call__(self, progress: StageProgress) -> None:
         key = f"{progress.stage} {progress.unit}"
-        now = time.monotonic()
-        is_last = progress.done >= progress.total and key not in self._finished
+        now = self._clock()
+        pace = self._paces.setdefault(key, Pace(self._clock))
+        pace.add(progress)
+        is_last = progress.done >= progress.total
+        if is_last and key in self._finished:
+            return
         if is_last:
             self._finished.add(key)
-        if is_last or now - self._printed_at.get(key, 0.0) >= PLAIN_INTERVAL_SECONDS:
+        else:  # in a study each stage comes again
+            self._finished.discard(key)
+        if is_last or now - self._printed_at.get(key, -math.inf) >= PLAIN_INTERVAL_SECONDS:
             self._printed_at[key] = now
-            began = self._began.setdefault(key, (now, progress.done))
-            text = f"{progress.stage}: {_text(progress)}{_eta(progress, began, now)}"
+            text = f"{progress.stage}: {_text(progress)}{_left(pace.seconds_left())}"
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _eta(progress: StageProgress, began: tuple[float, float], now: float) -> str:
-    """Time left at the rate since the first report; nothing when none is known yet."""
-    seconds, done = now - began[0], progress.done - began[1]
-    left = progress.total - progress.done
-    if seconds < PLAIN_INTERVAL_SECONDS / 2 or done <= 0 or left <= 0:
-        return ""
-    return f", {timedelta(seconds=round(left * seconds / done))} left"
+def _left(seconds: float | None) -> str:
+    return f", {timedelta(seconds=round(seconds))} left" if seconds else ""
 
 
 def _text(progress: StageProgress) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,15 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no reference data at {folder}; set TSP_SHARED to the folder that holds them")
     return folder
+
+
+@pytest.fixture(scope="module")
+def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A Prefect server for flows and tasks of this process."""
+    from tests.servers import prefect_harness
+
+    with prefect_harness(tmp_path_factory.mktemp("prefect")):
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

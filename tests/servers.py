@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from s3fs import S3FileSystem
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -87,14 +91,50 @@ def free_port() -> int:
 
 
 @contextmanager
-def prefect_harness() -> Iterator[None]:
-    """Prefect's own test server with a database of its own, for flows of this process."""
+def prefect_harness(folder: Path) -> Iterator[None]:
+    """A Prefect server with a database of its own, for flows of this process."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from prefect.testing.utilities import prefect_test_harness
+        from prefect.events.worker import EventsWorker
+        from prefect.logging.handlers import APILogWorker
+        from prefect.settings import PREFECT_API_URL, temporary_settings
 
-        with prefect_test_harness(server_startup_timeout=int(START_SECONDS)):
-            yield
+        with prefect_server(folder) as server:
+            with temporary_settings({PREFECT_API_URL: server.api_url}):
+                yield
+            APILogWorker.drain_all()  # what they hold goes to this server or to none
+            EventsWorker.drain_all()
+
+
+def prefect_home(folder: Path) -> Path:
+    """Make a PREFECT_HOME with an empty database, unless the folder has one already.
+
+    Prefect takes longer to bring a fresh database up to date than to run most flows here, so that
+    is done once per machine and release.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    database = folder / "prefect.db"
+    if not database.exists():
+        shutil.copyfile(_empty_database(), database)
+    return folder
+
+
+def _empty_database() -> Path:
+    release = f"tsp-tests-{os.getuid()}-prefect-{importlib.metadata.version('prefect')}"
+    kept = Path(tempfile.gettempdir()) / f"{release}.db"
+    with FileLock(f"{kept}.lock"):
+        if not kept.exists():
+            with tempfile.TemporaryDirectory() as home:
+                command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"]
+                environment = {**os.environ, "PREFECT_HOME": home}
+                subprocess.run(command, env=environment, check=True, capture_output=True)
+                with (
+                    closing(sqlite3.connect(f"{home}/prefect.db")) as made,
+                    closing(sqlite3.connect(f"{kept}.new")) as copy,
+                ):
+                    made.backup(copy)
+            Path(f"{kept}.new").replace(kept)
+    return kept
 
 
 @contextmanager
@@ -104,7 +144,7 @@ def prefect_server(folder: Path, *, port: int | None = None) -> Iterator[Prefect
     api_url = f"http://127.0.0.1:{port}/api"
     environment = {
         **os.environ,
-        "PREFECT_HOME": str(folder / "prefect"),
+        "PREFECT_HOME": str(prefect_home(folder / "prefect")),
         "PREFECT_API_URL": api_url,
         "PREFECT_UI_API_URL": api_url,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

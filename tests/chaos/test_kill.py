@@ -12,7 +12,7 @@ from tests.chaos.dataset import make_dataset
 from tests.chaos.harness import Chaos, Kill, draw_stages, table
 from tests.chaos.inspection import look
 from tests.faulty import faulty_proxy
-from tests.servers import s3_store
+from tests.servers import prefect_home, s3_store
 
 SEED = int(os.environ.get("TSP_CHAOS_SEED", "0"))
 KILLS = int(os.environ.get("TSP_CHAOS_KILLS", "60"))
@@ -91,7 +91,7 @@ def places(
 @pytest.mark.parametrize("command", ["stages", "flow"])
 def test_many_kills(config: Path, tmp_path: Path, places: str, command: str) -> None:
     """TSP_CHAOS_KILLS kills from TSP_CHAOS_SEED on: half on each store, a fifth under Prefect."""
-    environment = {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_API_URL": ""}
+    environment = {"PREFECT_HOME": str(prefect_home(tmp_path / "prefect")), "PREFECT_API_URL": ""}
     chaos = Chaos(
         config=config, folder=tmp_path, parent=places, command=command, environment=environment
     )

@@ -15,25 +15,14 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from flows.catalogue import catalogue
 from flows.full_pipeline import full_pipeline
 from tests.fakes import FakeStages
-from tests.servers import prefect_harness
 from tsp_core import errors
 from tsp_core.errors import AnnotationError, ConfigError
 
 pytestmark = [
     pytest.mark.server,
+    pytest.mark.usefixtures("prefect_api"),
     pytest.mark.filterwarnings("ignore"),  # Prefect's own
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _prefect() -> Iterator[None]:
-    with prefect_harness():
-        yield
-
-
-@pytest.fixture
-def fakes(monkeypatch: pytest.MonkeyPatch) -> FakeStages:
-    return FakeStages().install(monkeypatch)
 
 
 @pytest.fixture

@@ -189,3 +189,18 @@ def test_progress_bars_on_a_terminal(
     shown = capsys.readouterr().err
     assert "1/3 videos" in shown
     assert "gvf: begun" in shown
+
+
+def test_a_bar_begins_anew_with_the_next_run_of_a_study() -> None:
+    from rich.progress import Progress as RichProgress
+
+    from flows.console import _Bars
+
+    now = 100.0
+    bars = RichProgress(get_time=lambda: now)
+    show = _Bars(bars)
+    for seconds, done in ((0, 0), (10, 15), (10, 30), (1000, 0), (10, 5), (10, 10)):
+        now += seconds
+        show(Progress(stage="gvf", done=done, total=30, unit="videos"))
+    (task,) = bars.tasks
+    assert task.time_remaining == 40  # 20 videos at one in two seconds

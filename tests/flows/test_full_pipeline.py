@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from flows.parameters import ClipChanges, ExportChanges, IngestChanges, StudyCha
 from flows.study import study
 from tasks.progress import observed_by
 from tests.fakes import FakeStages
-from tests.servers import prefect_harness
 from tests.study.made_up import published_files
 from tsp_core.artifacts import read_marker
 from tsp_core.config import STAGE_NAMES
@@ -28,19 +26,9 @@ from tsp_core.stages.base import Progress, Shard
 
 pytestmark = [
     pytest.mark.server,
+    pytest.mark.usefixtures("prefect_api"),
     pytest.mark.filterwarnings("ignore"),  # Prefect's own
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _prefect() -> Iterator[None]:
-    with prefect_harness():
-        yield
-
-
-@pytest.fixture
-def fakes(monkeypatch: pytest.MonkeyPatch) -> FakeStages:
-    return FakeStages().install(monkeypatch)
 
 
 @pytest.fixture

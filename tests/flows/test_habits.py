@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from flows.options import config_keys
 from tests.fakes import FakeStages
@@ -78,19 +79,22 @@ def test_quiet_prints_results_only(tsp: Tsp, fakes: FakeStages, config: str) -> 
 
 
 def test_a_line_of_progress_says_how_long_it_will_take(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from flows import console
+    from flows.console import _Lines
 
-    clock = iter((100.0, 130.0, 160.0))
-    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
-    with console.displayed() as show:
-        for done in (0, 10, 30):
-            show(Progress(stage="gvf", done=done, total=30, unit="videos"))
+    now = 100.0
+    show = _Lines(Console(stderr=True), clock=lambda: now)
+    for seconds, done in ((0, 0), (30, 10), (60, 30), (60, 30), (0, 0), (90, 10), (10, 30)):
+        now += seconds  # the second round is the same stage in a study's next run
+        show(Progress(stage="gvf", done=done, total=30, unit="videos"))
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
         "gvf: 0/30 videos",
         "gvf: 10/30 videos, 0:01:00 left",
+        "gvf: 30/30 videos",
+        "gvf: 0/30 videos",
+        "gvf: 10/30 videos, 0:03:00 left",
         "gvf: 30/30 videos",
     ]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import pytest
 from flows.full_pipeline import full_pipeline
 from tests.flows.test_full_pipeline import last_flow_run, task_runs_of
 from tests.ray_cluster import ray_cluster
-from tests.servers import prefect_harness
 from tests.stages.running import contents
 from tsp_core.stages.base import StageReport
 
@@ -20,14 +18,9 @@ pytestmark = [
     pytest.mark.cluster,
     pytest.mark.server,
     pytest.mark.slow,
+    pytest.mark.usefixtures("prefect_api"),
     pytest.mark.filterwarnings("ignore"),  # Ray's and Prefect's own
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _prefect() -> Iterator[None]:
-    with prefect_harness():
-        yield
 
 
 def run(config: Path, root: Path, **runtime: Any) -> dict[str, StageReport]:

@@ -11,7 +11,7 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.servers import REPOSITORY, S3Store, s3_store
+from tests.servers import REPOSITORY, S3Store, prefect_home, s3_store
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -59,7 +59,7 @@ def test_everything_on_s3_and_no_credential_anywhere(tiny_demo: Path, tmp_path: 
         root = f"s3://{store.bucket}/runs/demo"
         environment = {
             **store.environment,
-            "PREFECT_HOME": str(tmp_path / "prefect"),
+            "PREFECT_HOME": str(prefect_home(tmp_path / "prefect")),
             "PREFECT_API_URL": "",
             "OMP_NUM_THREADS": "1",
         }

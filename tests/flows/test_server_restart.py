@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.flows.test_server import post
-from tests.servers import REPOSITORY, free_port, prefect_server
+from tests.servers import REPOSITORY, free_port, prefect_home, prefect_server
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -25,7 +25,7 @@ def run_on_fakes(api_url: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "tests.flows.run_with_fakes", str(config), str(folder)]
     environment = {
         **os.environ,
-        "PREFECT_HOME": str(folder / "client"),
+        "PREFECT_HOME": str(prefect_home(folder / "client")),
         "PREFECT_API_URL": api_url,
         # Requests are not repeated, so that the first one shows that the server is away.
         "PREFECT_CLIENT_MAX_RETRIES": "0",

@@ -9,7 +9,6 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from tasks.policy import RETRY_DELAYS_SECONDS, TIMEOUTS_SECONDS, stage_task
-from tests.servers import prefect_harness
 from tsp_core.config import STAGE_NAMES
 from tsp_core.errors import (
     ArtifactError,
@@ -20,14 +19,9 @@ from tsp_core.errors import (
 
 pytestmark = [
     pytest.mark.server,
+    pytest.mark.usefixtures("prefect_api"),
     pytest.mark.filterwarnings("ignore"),  # Prefect's own
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _prefect() -> object:
-    with prefect_harness():
-        yield
 
 
 class Failing:
