@@ -36,7 +36,7 @@ from tsp_core.video.proxy_files import proxy_settings
 
 _CLIP = ClipConfig()
 _PRETRAIN = PretrainConfig()
-_NUM_VIDEOS = 40  # more than a loader keeps open
+_NUM_VIDEOS = 2000  # many more than a loader keeps open
 _CODECS = {"MJPEG": ProxyConfig(), "H.264": ProxyConfig(codec="h264")}
 _EPOCH_CLIPS = 160_000
 _TARGETS = {"without proxies": ">= 3x", "MJPEG proxies": ">= 12x"}

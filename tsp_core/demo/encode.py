@@ -34,65 +34,45 @@ class VideoFormat:
 
 
 _X264 = {"preset": "veryfast", "crf": "26", "x264-params": X264_REPEATABLE}
+_VP8 = {"deadline": "good", "cpu-used": "5"}  # "realtime" depends on the load
+
+
+def _h264(
+    extension: str, rate: Fraction | int, size: tuple[int, int], *, dropped: float = 0.0
+) -> VideoFormat:
+    return VideoFormat(
+        extension=extension,
+        codec="libx264",
+        frame_rate=Fraction(rate),
+        width=size[0],
+        height=size[1],
+        dropped=dropped,
+        options=_X264,
+    )
+
+
+def _at_bit_rate(
+    extension: str, codec: str, rate: int, size: tuple[int, int], **options: str
+) -> VideoFormat:
+    return VideoFormat(
+        extension=extension,
+        codec=codec,
+        frame_rate=Fraction(rate),
+        width=size[0],
+        height=size[1],
+        options=options,
+        bit_rate=400_000,
+    )
+
+
 FORMATS = (
-    VideoFormat(
-        extension="mp4",
-        codec="libx264",
-        frame_rate=Fraction(30000, 1001),
-        width=160,
-        height=120,
-        options=_X264,
-    ),
-    VideoFormat(
-        extension="avi",
-        codec="mpeg4",
-        frame_rate=Fraction(15),
-        width=128,
-        height=96,
-        bit_rate=400_000,
-    ),
-    VideoFormat(
-        extension="mkv",
-        codec="libx264",
-        frame_rate=Fraction(25),
-        width=142,
-        height=106,
-        options=_X264,
-    ),
-    VideoFormat(
-        extension="webm",
-        codec="libvpx",
-        frame_rate=Fraction(24),
-        width=131,  # VP8 takes odd sizes
-        height=99,
-        options={"deadline": "good", "cpu-used": "5"},  # "realtime" depends on the load
-        bit_rate=400_000,
-    ),
-    VideoFormat(
-        extension="mkv",
-        codec="libx264",
-        frame_rate=Fraction(30),
-        width=160,
-        height=120,
-        dropped=0.3,
-        options=_X264,
-    ),
-    VideoFormat(
-        extension="mov",
-        codec="mpeg4",
-        frame_rate=Fraction(20),
-        width=120,
-        height=90,
-        bit_rate=400_000,
-    ),
-    VideoFormat(
-        extension="mp4",
-        codec="libx264",
-        frame_rate=Fraction(12),
-        width=176,
-        height=132,
-        options=_X264,
-    ),
+    _h264("mp4", Fraction(30000, 1001), (160, 120)),
+    _at_bit_rate("avi", "mpeg4", 15, (128, 96)),
+    _h264("mkv", 25, (142, 106)),
+    _at_bit_rate("webm", "libvpx", 24, (131, 99), **_VP8),  # VP8 takes odd sizes
+    _h264("mkv", 30, (160, 120), dropped=0.3),
+    _at_bit_rate("mov", "mpeg4", 20, (120, 90)),
+    _h264("mp4", 12, (176, 132)),
 )
 """Taken in turn. Seven, so that each occurs in each subset."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from tsp_core.evaluation.charts.svg import CHARACTER_WIDTH, colour, element, group, line, text
+from tsp_core.evaluation.charts.svg import CHARACTER_WIDTH, element, group, line, text
 
 WIDTH, HEIGHT = 400, 270
 """Size of a chart in pixels; a narrow phone shows it at its own size."""
@@ -145,8 +145,3 @@ def frame(
     turned = f"translate(10 {(area.top + area.bottom) / 2:.1f}) rotate(-90)"
     parts.append(text(y_label, 0, 0, text_anchor="middle", class_="label", transform=turned))
     return area, group(*parts)
-
-
-def class_keys(names: Sequence[str], *, limit: int = 8) -> list[Key]:
-    """Keys of the first classes, in the colours of their indices."""
-    return [Key(name=name, colour=colour(index)) for index, name in enumerate(names[:limit])]
