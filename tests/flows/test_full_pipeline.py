@@ -211,6 +211,9 @@ def test_a_study_runs_its_variants_and_shows_the_comparison(
     found = artifacts_by_key()
     assert "What the frozen features are good for" in str(found["ablation-study"].data)
     assert "ablation-tsp-5-overview" in found
+    progress = found["ablation-study-progress"]
+    assert progress.data == 100.0
+    assert str(progress.description).startswith("2 of 2 runs")
 
     fakes.forget_calls()
     assert study(config, study=StudyChanges(seeds=(5,))) == comparison
