@@ -199,6 +199,17 @@ def test_remote_proxies_are_fetched_once(tmp_path: Path) -> None:
         local_proxy("memory://root/proxies/abc/other.arrow", str(tmp_path))
 
 
+@pytest.mark.parametrize("kind", PROXIES)
+def test_a_proxy_is_the_same_each_time(videos, tmp_path, kind: str) -> None:
+    first = make(*videos["10.mp4"], tmp_path / "first.arrow", kind).read_bytes()
+    for number in range(5):
+        used = [np.random.default_rng(size).bytes(size) for size in range(10_000, 400_000, 10_000)]
+        del used  # the encoder gets memory that others wrote to
+        again = make(*videos["10.mp4"], tmp_path / f"{number}.arrow", kind)
+        assert again.read_bytes() == first
+    assert (b"mbtree=0" in first) == (kind == "h264")  # what x264 would do else, it does rarely
+
+
 def test_settings_say_what_determines_a_proxy() -> None:
     base = proxy_settings(ProxyConfig(), CLIP)
     same = ProxyConfig(enabled=True, quality=2, keyframe_interval=3)  # MJPEG has keyframes alone

@@ -17,8 +17,8 @@ from tsp_core.config import ClipConfig, ProxyConfig
 from tsp_core.errors import ObjectNotFoundError, VideoError
 from tsp_core.video.files import proxy_cache
 
-VERSION = 1
-"""Raised when the same video and settings give another file."""
+VERSIONS = {"mjpeg": 1, "h264": 2}
+"""By codec; raised when the same video and settings give another file."""
 
 FOLDER = "proxies"
 """Folder of all proxies, below the root."""
@@ -31,7 +31,7 @@ def proxy_settings(proxy: ProxyConfig, clip: ClipConfig) -> dict[str, Any]:
     """All that determines a proxy, apart from the video; plain JSON values."""
     is_mjpeg = proxy.codec == "mjpeg"
     return {
-        "version": VERSION,
+        "version": VERSIONS[proxy.codec],
         "codec": proxy.codec,
         "quality": proxy.quality or _DEFAULT_QUALITY[proxy.codec],
         "keyframe_interval": 1 if is_mjpeg else proxy.keyframe_interval,
