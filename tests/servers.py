@@ -126,7 +126,9 @@ def _empty_database() -> Path:
         if not kept.exists():
             with tempfile.TemporaryDirectory() as home:
                 command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"]
-                environment = {**os.environ, "PREFECT_HOME": home}
+                url = f"sqlite+aiosqlite:///{home}/prefect.db"
+                given = {"PREFECT_HOME": home, "PREFECT_SERVER_DATABASE_CONNECTION_URL": url}
+                environment = {**os.environ, **given}
                 subprocess.run(command, env=environment, check=True, capture_output=True)
                 with (
                     closing(sqlite3.connect(f"{home}/prefect.db")) as made,
