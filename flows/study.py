@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from prefect import flow
 
@@ -26,7 +27,7 @@ from tasks.progress import ProgressReporter
 from tasks.study import compare_runs
 from tsp_core.artifacts import ArtifactRef
 from tsp_core.config import STAGE_NAMES, StageName
-from tsp_core.stages.base import Progress
+from tsp_core.stages.base import Progress, ProgressCallback
 from tsp_core.study.runs import StudyRun, initial_run, variant_runs
 
 _logger = logging.getLogger(__name__)
@@ -93,16 +94,20 @@ def study(
     started = run_one(first, through="pretrain") if first is not None else None
     weights = started["pretrain"].file("best.pth") if started is not None else None
     runs = variant_runs(settings, initial_weights=weights)
-    report = ProgressReporter(f"{settings.key}-study-progress")
-    published = []
+    published = _run_each(runs, ProgressReporter(f"{settings.key}-study-progress"))
+    comparison = compare_runs(settings, runs, published, initial=started)
+    show_study(comparison, key_prefix=settings.key)
+    return comparison
+
+
+def _run_each(runs: Sequence[StudyRun], report: ProgressCallback) -> list[dict[str, ArtifactRef]]:
+    published: list[dict[str, ArtifactRef]] = []
     for number, run in enumerate(runs, start=1):
         _logger.info("study: run %d of %d: %s", number, len(runs), run.label)
         report(Progress(stage="study", done=number - 1, total=len(runs), unit="runs"))
         published.append(run_one(run))
     report(Progress(stage="study", done=len(runs), total=len(runs), unit="runs"))
-    comparison = compare_runs(settings, runs, published, initial=started)
-    show_study(comparison, key_prefix=settings.key)
-    return comparison
+    return published
 
 
 def run_one(run: StudyRun, *, through: StageName = "evaluate") -> dict[str, ArtifactRef]:

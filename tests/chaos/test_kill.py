@@ -19,7 +19,7 @@ KILLS = int(os.environ.get("TSP_CHAOS_KILLS", "60"))
 KILLS_PER_SCENARIO = 4
 
 
-def check(kills: list[Kill]) -> None:
+def assert_nothing_lost(kills: list[Kill]) -> None:
     print(f"\n{table(kills)}")
     assert [kill for kill in kills if kill.faults] == [], table(kills)
 
@@ -33,7 +33,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_killed_runs_end_as_if_nothing_had_happened(config: Path, tmp_path: Path) -> None:
     chaos = Chaos(config=config, folder=tmp_path, parent=str(tmp_path / "roots"))
     chaos.run_reference()
-    check(chaos.run_scenario(SEED, ["gvf", "pretrain", "export"]))
+    assert_nothing_lost(chaos.run_scenario(SEED, ["gvf", "pretrain", "export"]))
 
 
 @pytest.mark.chaos
@@ -104,4 +104,4 @@ def test_many_kills(config: Path, tmp_path: Path, places: str, command: str) -> 
         batch = sorted(stages[first : first + KILLS_PER_SCENARIO], key=list(chaos.durations).index)
         kills += chaos.run_scenario(seed, batch)
         print(table(kills[-len(batch) - 1 :]), flush=True)
-    check(kills)
+    assert_nothing_lost(kills)

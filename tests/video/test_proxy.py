@@ -189,14 +189,14 @@ def test_remote_proxies_are_fetched_once(tmp_path: Path) -> None:
     import fsspec
 
     store = fsspec.filesystem("memory")
-    store.pipe_file("/root/proxies/abc/def.arrow", b"content")
-    uri = "memory://root/proxies/abc/def.arrow"
+    store.pipe_file("/store/proxies/abc/def.arrow", b"content")
+    uri = "memory://store/proxies/abc/def.arrow"
     path = local_proxy(uri, str(tmp_path))
     assert path.read_bytes() == b"content"
-    store.rm("/root", recursive=True)
+    store.rm("/store", recursive=True)
     assert local_proxy(uri, str(tmp_path)) == path
     with pytest.raises(VideoError, match="no such proxy"):
-        local_proxy("memory://root/proxies/abc/other.arrow", str(tmp_path))
+        local_proxy("memory://store/proxies/abc/other.arrow", str(tmp_path))
 
 
 @pytest.mark.parametrize("kind", PROXIES)

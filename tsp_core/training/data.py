@@ -34,7 +34,7 @@ from tsp_core.video.transforms import mirrored
 
 OPEN_VIDEOS, OPEN_PROXIES = 16, 256
 """Videos and proxies that one loader process keeps open: an open decoder holds a few megabytes, an
-open proxy as many kilobytes, but it takes as long to open as a clip of it to read."""
+open proxy some kilobytes, and opening it is a good part of reading a clip."""
 
 
 class Request(NamedTuple):

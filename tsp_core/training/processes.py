@@ -1,6 +1,6 @@
 """Runs the training processes of this machine and ends them with their caller, however that ends.
 
-One process alone is started as it is, several by torchrun, which takes four seconds longer.
+One process alone is started as it is, several by torchrun.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _is_alone(job: TrainingJob) -> bool:
 
 
 def _rendezvous(job: TrainingJob, meeting: Meeting | None) -> list[str]:
-    """Meet on loopback when alone, else at the first machine; torchrun restarts what is lost."""
+    """One machine meets on loopback, several at the first; torchrun restarts what is lost."""
     if meeting is None:
         return ["--standalone", "--local-addr", "127.0.0.1"]
     seconds = round(60 * job.pretrain.join_minutes)
