@@ -1,14 +1,17 @@
 #!/bin/sh
 # Makes the work pool and the deployments what this release says, then serves the pool.
-# TSP_POOL_TYPE: process (runs on this machine) or kubernetes (a Job for each run).
+# TSP_POOL_TYPE: process (runs on this machine) or kubernetes (a Job for each run, of TSP_IMAGE).
 set -eu
 cd "$(dirname "$0")/.."
 type="${TSP_POOL_TYPE:-process}"
 if [ "$type" = kubernetes ]; then
-    set -- --base-job-template infra/kubernetes/base-job-template.json
+    template="$(mktemp)"
+    sed "s|\"default\": \"tsp:cuda\"|\"default\": \"${TSP_IMAGE:-tsp:cuda}\"|" \
+        infra/kubernetes/base-job-template.json > "$template"
+    set -- --base-job-template "$template"
 else
     set --
 fi
 prefect work-pool create --overwrite --type "$type" "$@" tsp
-prefect --no-prompt deploy --all
+python infra/deploy.py
 exec prefect worker start --pool tsp --type "$type" --with-healthcheck

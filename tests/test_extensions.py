@@ -27,6 +27,15 @@ encoder: {{name: r3d_10, weights: "random:0"}}
 annotate: {{format: charades}}
 export: {{formats: [npz]}}
 """
+EXPORT = """
+root: out
+extensions: [{examples}/npz.py]
+clip: {{length: 8, resize_height: 18, resize_width: 18, crop_size: 16}}
+encoder: {{name: r2plus1d_tiny}}
+ingest: {{videos: videos}}
+annotate: {{annotations: rows.csv, format: csv}}
+export: {{formats: [npz, h5], checkpoint: "random:0"}}
+"""
 
 
 def run(code: str, folder: Path, **variables: str) -> str:
@@ -50,6 +59,23 @@ def test_features_by_an_encoder_and_in_a_format_of_ones_own(tmp_path: Path) -> N
     with np.load(tmp_path / "features" / "a.npz") as found:
         assert found["features"].shape == (len(found["t_center"]), 512)
         assert found["t_center"][0] == pytest.approx(8 / 15)
+
+
+def test_the_pipeline_exports_in_a_format_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    video(tmp_path / "videos" / "a.mp4")
+    (tmp_path / "rows.csv").write_text(
+        "video,label,t-start,t-end,subset\na,jump,0.1,0.9,training\n"
+    )
+    (tmp_path / "config.yaml").write_text(EXPORT.format(examples=EXAMPLES))
+    code = (
+        "from tsp_core import pipeline\n"
+        "from tsp_core.config.io import load_config\n"
+        "reports = pipeline.run_all(load_config('config.yaml'), through='export')\n"
+        "print(reports['export'].artifact.file('npz/a.npz'))\n"
+    )
+    with np.load(run(code, tmp_path).strip()) as found:
+        assert found["features"].shape == (len(found["t_center"]), 128)
 
 
 def test_segments_of_annotations_in_a_format_of_ones_own(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.features.samples import CLIP, context, facts, feature_rows
 from tsp_core import schemas
-from tsp_core.features.folder import FOLDERS, FeatureFolder
+from tsp_core.features.folder import FeatureFolder, folder_of_format
 from tsp_core.features.manifest import FeatureSource, Quarantined
 
 SOURCE = FeatureSource(
@@ -26,7 +26,7 @@ SOURCE = FeatureSource(
 
 def written(folder: Path, **options: Any) -> tuple[dict[str, Path], dict[str, Any]]:
     folder.mkdir()
-    output = FeatureFolder(folder, SOURCE, {"h5": "", "npy": FOLDERS["npy"]}, **options)
+    output = FeatureFolder(folder, SOURCE, {"h5": "", "npy": folder_of_format("npy")}, **options)
     output.write(feature_rows("a", 3), facts(3))
     late = feature_rows("b", 2)
     late = replace(

@@ -10,7 +10,6 @@ import pytest
 from tests.features.samples import facts, feature_rows
 from tsp_core import schemas
 from tsp_core.extensions import FEATURE_FORMATS
-from tsp_core.features.folder import FOLDERS
 from tsp_core.features.formats import FORMATS
 from tsp_core.features.rows import features_from_table
 
@@ -40,7 +39,7 @@ def read_back(folder: Path, name: str, video: str) -> np.ndarray:
 
 
 def test_every_configured_format_has_a_writer() -> None:
-    assert set(FORMATS) == set(FOLDERS) == set(FEATURE_FORMATS.builtin)
+    assert set(FORMATS) == set(FEATURE_FORMATS.builtin)
 
 
 @pytest.mark.parametrize("name", FORMATS)

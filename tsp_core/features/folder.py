@@ -14,8 +14,16 @@ from tsp_core.features.recipes import RECIPES
 from tsp_core.features.recipes.base import RecipeContext
 from tsp_core.features.rows import FeatureRows, VideoFacts
 
-FOLDERS: Mapping[str, str] = {"h5": "", "npy": "npy", "pkl": "pkl", "parquet": ""}
-"""Where each format lies in an artifact of several formats."""
+_FOLDERS: Mapping[str, str] = {"h5": "", "parquet": ""}
+
+
+def folder_of_format(name: str) -> str:
+    """Where a format lies in an artifact of several: in a folder of its name, if not in one file.
+
+    Args:
+        name: Of a format, the project's own or an extension's.
+    """
+    return _FOLDERS.get(name, name)
 
 
 class FeatureFolder:

@@ -187,7 +187,7 @@ def _assemble(
     folder: Path,
     progress: ProgressCallback,
 ) -> tuple[dict[str, Path], dict[str, Any]]:
-    from tsp_core.features.folder import FOLDERS, FeatureFolder
+    from tsp_core.features.folder import FeatureFolder, folder_of_format
 
     source = FeatureSource(
         encoder=config.encoder.name,
@@ -201,7 +201,7 @@ def _assemble(
     output = FeatureFolder(
         folder,
         source,
-        {name: FOLDERS[name] for name in config.export.formats},
+        {name: folder_of_format(name) for name in config.export.formats},
         recipes=recipes,
         context=_context(config, inputs, source) if recipes else None,
     )
