@@ -32,6 +32,7 @@ root: out
 extensions: [{examples}/npz.py]
 clip: {{length: 8, resize_height: 18, resize_width: 18, crop_size: 16}}
 encoder: {{name: r2plus1d_tiny}}
+gvf: {{pooling: none}}
 ingest: {{videos: videos}}
 annotate: {{annotations: rows.csv, format: csv}}
 export: {{formats: [npz, h5], checkpoint: "random:0"}}
