@@ -65,8 +65,8 @@ class ProxyConfig(Section):
     )
     codec: Literal["mjpeg", "h264"] = Field(
         "mjpeg",
-        description="'mjpeg' is the fastest at random clips, for every frame can be decoded by "
-        "itself; 'h264' takes a third of the space and is half as fast.",
+        description="'mjpeg' decodes every frame by itself, so that speed does not depend on where "
+        "a clip starts; 'h264' takes less space and is about as fast (docs/performance.md).",
     )
     quality: PositiveInt | None = Field(
         None,

@@ -5,6 +5,7 @@ Run as `python -m tsp_core.config.reference FILE`.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,7 +45,7 @@ def _sections_in(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def _section(title: str, model: type[BaseModel]) -> str:
-    lines = [f"## {title}", "", (model.__doc__ or "").strip(), ""]
+    lines = [f"## {title}", "", inspect.cleandoc(model.__doc__ or ""), ""]
     lines += ["| Key | Type | Default | Changes results | Meaning |", "|---|---|---|---|---|"]
     schema = model.model_json_schema()["properties"]
     for name, field in model.model_fields.items():
