@@ -181,7 +181,7 @@ def _done(config: Config, stage: StageName, found: Mapping[str, ArtifactRef]) ->
     run_shard = _RUN_SHARD.get(stage)
     for shard in plan.shards:
         assert run_shard is not None
-        run_shard(inputs, shard)
+        run_shard(config, inputs, shard)
     return module.finish(config, inputs, plan, progress=lambda _: None).artifact
 
 
@@ -194,7 +194,7 @@ def _made_up(config: Config, plan: Plan) -> ArtifactRef:
     return artifacts.publish(config.root_uri, plan.recipe, dict.fromkeys(files, b"{}"))
 
 
-def _probe_shard(_: Mapping[str, ArtifactRef], shard: Shard) -> None:
+def _probe_shard(_config: Config, _inputs: Mapping[str, ArtifactRef], shard: Shard) -> None:
     """What `ingest.run_shard` writes, without opening the files."""
     rows = [
         {"uri": uri, "token": token, "status": "ok", "code": None}
@@ -206,17 +206,17 @@ def _probe_shard(_: Mapping[str, ArtifactRef], shard: Shard) -> None:
     schemas.write_table(shard.uri, table, schemas.PROBES)
 
 
-def _gvf_shard(inputs: Mapping[str, ArtifactRef], shard: Shard) -> None:
+def _gvf_shard(config: Config, inputs: Mapping[str, ArtifactRef], shard: Shard) -> None:
     def compute(row: Mapping[str, Any]) -> Computed:
         names = {"video": row["video"], "content_hash": row["content_hash"], "status": "ok"}
         result = {**names, "num_clips": 7, "gvf": _numbers(row["video"], 1)[0]}
         return Computed(table=schemas.table_from_rows([result], schema), num_clips=7)
 
     schema = schemas.gvf_schema(_FEATURE_SIZE)
-    shards.run_videos(inputs, shard, schema, compute)
+    shards.run_videos(config, inputs, shard, schema, compute)
 
 
-def _export_shard(inputs: Mapping[str, ArtifactRef], shard: Shard) -> None:
+def _export_shard(config: Config, inputs: Mapping[str, ArtifactRef], shard: Shard) -> None:
     def compute(row: Mapping[str, Any]) -> Computed:
         starts = np.arange(7) * 16 / 15
         rows = FeatureRows(
@@ -229,10 +229,11 @@ def _export_shard(inputs: Mapping[str, ArtifactRef], shard: Shard) -> None:
         )
         return Computed(table=table_from_features(rows), num_clips=len(starts))
 
-    shards.run_videos(inputs, shard, schemas.features_schema(_FEATURE_SIZE), compute)
+    schema = schemas.features_schema(_FEATURE_SIZE)
+    shards.run_videos(config, inputs, shard, schema, compute)
 
 
-_RUN_SHARD: dict[str, Callable[[Mapping[str, ArtifactRef], Shard], None]] = {
+_RUN_SHARD: dict[str, Callable[[Config, Mapping[str, ArtifactRef], Shard], None]] = {
     "ingest": _probe_shard,
     "gvf": _gvf_shard,
     "export": _export_shard,

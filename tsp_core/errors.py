@@ -70,6 +70,14 @@ class WeightsError(PermanentError, ValueError):
     """Weights or a checkpoint cannot be used."""
 
 
+class NoHeadsError(WeightsError):
+    """Weights hold an encoder without heads of this method."""
+
+
+class FeaturesError(PermanentError):
+    """An encoder gives features that cannot be used."""
+
+
 class GvfError(PermanentError, ValueError):
     """Global video features do not fit the encoder or lack a video."""
 

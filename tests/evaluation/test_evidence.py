@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -334,6 +335,32 @@ def test_stories_are_of_the_best_and_the_worst_videos() -> None:
         assert set(story.actions.videos) == {story.sequence.video}
         assert story.actionness is not None
         assert ((story.actionness[1] >= 0) & (story.actionness[1] <= 1)).all()
+
+
+def test_stories_leave_out_what_lies_on_ambiguous_segments() -> None:
+    found = evidence()
+    assert found.material is not None
+    part = found.material.evaluation
+    video = sorted(part.sequences)[0]
+    duration = part.sequences[video].duration_seconds
+    ambiguous = Instances(
+        videos=np.array([video], dtype=object),
+        label_indices=np.array([-1]),
+        t_start=np.array([0.0]),
+        t_end=np.array([duration]),
+    )
+    unclear = replace(found.material, evaluation=replace(part, ambiguous=ambiguous))
+    evidence_ = replace(found, material=unclear)
+    options = {"protocol": "thumos14", "each": 4}
+    counted = tell_stories(evidence_, **options)
+    ignored = tell_stories(evidence_, **options, ignore_ambiguous=True)
+    assert counted is not None
+    assert ignored is not None
+    assert ignored.best_f1 >= counted.best_f1
+    (own,) = (story for story in ignored.videos if story.sequence.video == video)
+    assert own.is_right.all()
+    (before,) = (story for story in counted.videos if story.sequence.video == video)
+    assert own.average_map >= before.average_map
 
 
 def test_the_region_auc_of_predictions() -> None:

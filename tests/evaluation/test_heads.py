@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tsp_core.evaluation.heads import HeadScore, score_head, score_predictions
+from tsp_core.evaluation.heads import HeadScore, HeadTally, score_head, score_predictions
 from tsp_core.schemas import predictions_schema
 
 LABELS = ("a", "b", "c")
@@ -59,6 +59,20 @@ def test_top_five_where_there_are_many_classes() -> None:
     assert score.accuracy == pytest.approx(1 / 3)
     assert score.top_k_accuracy == {5: pytest.approx(2 / 3)}
     assert _scored().top_k_accuracy == {}
+
+
+def test_parts_are_scored_as_the_whole() -> None:
+    generator = np.random.default_rng(0)
+    labels = [str(index) for index in range(12)]
+    logits, truth = generator.normal(size=(50, 12)), generator.integers(-1, 12, 50)
+    tally = HeadTally(labels)
+    for part in np.split(np.arange(50), [7, 7, 30]):
+        tally.add(logits[part], truth[part])
+    whole, parts = score_head(logits, truth, labels), tally.score()
+    assert whole is not None
+    assert parts is not None
+    assert parts.as_json() == whole.as_json()
+    assert HeadTally(labels).score() is None
 
 
 def test_without_labelled_clips_there_is_no_score() -> None:

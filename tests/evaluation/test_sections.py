@@ -185,7 +185,12 @@ def test_epochs_show_what_the_heads_have() -> None:
 
 
 def _config(folder: Path, **runtime: Any) -> Config:
+    extension = folder / "mine.py"
+    folder.mkdir(exist_ok=True)
+    extension.write_text("")
     values = {
+        "extensions": [str(extension)],
+        "study": {"variants": {"b": {"ingest": {"videos": [str(folder / "b.mp4")]}}}},
         "root": str(folder / "store"),
         "encoder": {"weights": str(folder / "secret" / "weights.pth")},
         "ingest": {"videos": [str(folder / "a.mp4"), "s3://bucket/b.mp4"]},
@@ -200,6 +205,8 @@ def test_the_shown_configuration_knows_no_place_and_no_secret(tmp_path: Path) ->
     assert shown["ingest"]["videos"] == ["a.mp4", "s3://bucket/b.mp4"]
     assert shown["annotate"]["annotations"] == {"training": "train.csv"}
     assert shown["encoder"]["weights"] == "weights.pth"
+    assert shown["extensions"] == ["mine.py"]
+    assert shown["study"]["variants"] == {"b": {"ingest": {"videos": ["b.mp4"]}}}
     assert not {"root", "runtime"} & shown.keys()
     assert "batch_size" not in shown["evaluate"]
     assert shown == shown_configuration(_config(tmp_path / "elsewhere", device="auto"))

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.features.samples import VIDEOS, context, feature_rows, write_recipe
+from tests.features.samples import VIDEOS, context, facts, feature_rows, write_recipe
+from tsp_core.errors import ConfigError
+from tsp_core.features.recipes import RECIPES
 
 
 def tables(data: Path, subset: str) -> dict[str, dict[str, Any]]:
@@ -43,6 +45,16 @@ def seconds_in_testing(info: dict[str, Any]) -> float:
 def rescaled(num_rows: int, size: int = 100) -> np.ndarray:
     features = torch.from_numpy(feature_rows("x", num_rows).features.T[None])
     return torch.nn.functional.interpolate(features, size=size, mode="linear")[0].T.numpy()
+
+
+@pytest.mark.parametrize("name", ["bmn", "gtad"])
+def test_videos_that_the_readers_take_for_one_are_refused(tmp_path: Path, name: str) -> None:
+    recipe = RECIPES[name](tmp_path, context())
+    recipe.write(feature_rows("a", 4), facts(4))
+    with pytest.raises(
+        ConfigError, match=r"export\.recipes: BMN and G-TAD .* 'a' and 'v_a' for one"
+    ):
+        recipe.write(feature_rows("v_a", 4), facts(4))
 
 
 @pytest.mark.parametrize("name", ["bmn", "gtad"])

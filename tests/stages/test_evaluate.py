@@ -19,7 +19,7 @@ from tsp_core.config import Config
 from tsp_core.config.io import load_config
 from tsp_core.demo import make_demo
 from tsp_core.demo.scene import CLASSES
-from tsp_core.evaluation.predict import Compute, Subset, predict_subset
+from tsp_core.evaluation.predict import Compute, OwnHeads, Subset, gvf_mismatch, predict_subset
 from tsp_core.features.gvf import GvfTable
 from tsp_core.model.checkpoint import load_checkpoint, save_checkpoint
 from tsp_core.model.checkpoint_info import CheckpointInfo
@@ -73,7 +73,9 @@ def _run_with(config_file: Path, *assignments: str) -> StageReport:
     return pipeline.run_all(config)["evaluate"]
 
 
-def _checkpoint(path: Path, heads: Heads, classes: tuple[str, ...], *, use_gvf: bool) -> str:
+def _checkpoint(
+    path: Path, heads: Heads, classes: tuple[str, ...], *, use_gvf: bool, **known: Any
+) -> str:
     torch.manual_seed(0)
     model = TSPModel(
         build_encoder("r2plus1d_tiny"),
@@ -88,6 +90,7 @@ def _checkpoint(path: Path, heads: Heads, classes: tuple[str, ...], *, use_gvf: 
         use_gvf=use_gvf,
         num_classes=len(classes),
         classes=classes,
+        **known,
     )
     save_checkpoint(path, model, info)
     return f"export.checkpoint={path}"
@@ -256,6 +259,49 @@ def test_an_action_head_of_other_classes_is_not_scored(
     assert re.search(note, report.summary["notes"][0])
 
 
+@pytest.mark.parametrize(
+    ("known", "made", "text"),
+    [
+        ({"gvf_pooling": "avg"}, {"gvf": {"pooling": "max"}}, r"\(pooling: avg, here: max\)"),
+        ({"gvf_stride": 8}, {"gvf": {"stride": 16}}, r"\(stride: 8, here: 16\)"),
+        ({"encoder_weights": "sha256:ab"}, {"weights": "sha256:cd"}, "initial weights: sha256:ab"),
+        ({"encoder_weights": "sha256:ab"}, {"weights": "sha256:abcd"}, ""),
+        ({"encoder_weights": "object:ab"}, {"weights": "sha256:abcd"}, ""),
+        ({"gvf_pooling": "avg"}, {"file": "sha256:ab"}, ""),
+        ({}, {"gvf": {"pooling": "max", "stride": 16}}, ""),
+    ],
+)
+def test_gvfs_of_other_making_are_noticed(
+    known: dict[str, Any], made: dict[str, Any], text: str
+) -> None:
+    info = CheckpointInfo(
+        encoder="r2plus1d_tiny", heads="tsp", use_gvf=True, num_classes=2, **known
+    )
+    found = gvf_mismatch(info, made)
+    assert bool(found) == bool(text)
+    assert re.search(text, found)
+
+
+def test_a_region_head_of_other_gvfs_is_not_run(
+    reports: dict[str, StageReport], config_file: Path, tmp_path: Path
+) -> None:
+    given = _checkpoint(tmp_path / "avg.pth", "tsp", CLASSES, use_gvf=True, gvf_pooling="avg")
+    report = _run_with(config_file, given)
+    assert "(pooling: avg, here: max)" in report.summary["notes"][0]
+    assert len(_predictions(report.artifact)) == 0
+
+
+def test_heads_that_cannot_be_loaded_are_said_so(
+    reports: dict[str, StageReport], config_file: Path, tmp_path: Path
+) -> None:
+    given = _checkpoint(tmp_path / "next.pth", "tsp", CLASSES, use_gvf=False)
+    content = torch.load(tmp_path / "next.pth", weights_only=True)
+    content["tsp"]["version"] = 99
+    torch.save(content, tmp_path / "next.pth")
+    report = _run_with(config_file, given)
+    assert "version 99 of the entry 'tsp' is unknown" in report.summary["notes"][0]
+
+
 def test_a_region_head_that_lacks_its_gvf_is_not_run(
     reports: dict[str, StageReport], config_file: Path, tmp_path: Path
 ) -> None:
@@ -291,7 +337,7 @@ def test_videos_whose_gvf_failed_are_left_out_and_said_so(
         clips_per_segment=1,
     )
     found = predict_subset(
-        load_checkpoint(inputs["pretrain"].file("best.pth")),
+        OwnHeads(checkpoint=load_checkpoint(inputs["pretrain"].file("best.pth"))),
         subset,
         precision="fp32",
         compute=Compute(device="cpu", batch_size=4, workers=0, cache_dir=None),

@@ -8,6 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from tests.features.actionformer_reader import Reader
@@ -17,7 +18,7 @@ from tests.stages.running import contents, run
 from tsp_core import artifacts, schemas, storage
 from tsp_core.artifacts import ArtifactRef, Recipe
 from tsp_core.config import EncoderConfig
-from tsp_core.errors import AnnotationError, TooManyBadVideosError
+from tsp_core.errors import AnnotationError, ArtifactError, TooManyBadVideosError
 from tsp_core.features.extraction import Extractor
 from tsp_core.model.checkpoint import save_checkpoint
 from tsp_core.model.checkpoint_info import CheckpointInfo
@@ -200,3 +201,26 @@ def test_the_pretrained_checkpoint_is_the_default(dataset: Dataset, tmp_path: Pa
     assert manifest(report.artifact)["checkpoint"] == f"sha256:{sha256}"
     by_path = dataset.config(export={"checkpoint": str(tmp_path / "best.pth")})
     assert export.plan(by_path, inputs).existing == report.artifact
+
+
+def test_weights_that_change_during_a_run_are_refused(dataset: Dataset, tmp_path: Path) -> None:
+    latest = tmp_path / "latest.pth"
+
+    def write(seed: int) -> None:
+        loaded = load_encoder(EncoderConfig(name=ENCODER, weights=f"random:{seed}"))
+        torch.save(loaded.encoder.state_dict(), latest)
+
+    write(5)
+    config, inputs = dataset.config(export={"checkpoint": str(latest)}), dataset.inputs()
+    plan = export.plan(config, inputs)
+    first, second = plan.shards
+    export.run_shard(config, inputs, first)
+    write(6)
+    with pytest.raises(ArtifactError, match="export: the encoder's weights have changed since"):
+        export.run_shard(config, inputs, second)
+    with pytest.raises(ArtifactError, match="export: the encoder's weights have changed since"):
+        export.finish(config, inputs, plan)
+    report, computed = run(export, config, inputs)
+    assert computed == ["a", "b", "v_c"]
+    with h5py.File(storage.local_path(report.artifact.file("features.h5"))) as file:
+        np.testing.assert_array_equal(file["a"][()], features(dataset, "a", "random:6"))

@@ -2,19 +2,32 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
-from tests.features.clips import CLIP, extractor
+from tests.features.clips import CLIP, ENCODER, extractor
 from tests.stages.dataset import Dataset
 from tests.stages.running import contents, run
 from tsp_core import storage
-from tsp_core.errors import ArtifactError, GvfError, TooManyBadVideosError
+from tsp_core.errors import (
+    ArtifactError,
+    FeaturesError,
+    GvfError,
+    TooManyBadVideosError,
+    VideoError,
+)
+from tsp_core.features import extraction
+from tsp_core.features.extraction import Extractor
 from tsp_core.features.gvf import GvfTable, h5_bytes, read_gvf
+from tsp_core.features.rows import FeatureRows
+from tsp_core.model.encoders import feature_size
 from tsp_core.schemas import gvf_schema
 from tsp_core.stages import gvf
 
@@ -122,6 +135,59 @@ def test_a_file_that_comes_back_is_computed_again(dataset: Dataset) -> None:
     report, computed = run(gvf, config, inputs)
     assert computed == ["b"]
     assert report.summary["quarantined"] == 0
+
+
+def test_a_file_that_comes_back_heals_what_was_published_without_it(dataset: Dataset) -> None:
+    config = dataset.config(ingest={"max_bad_fraction": 0.5})
+    inputs = dataset.inputs()
+    path = dataset.folder / "b.mp4"
+    hidden = path.rename(path.with_suffix(".gone"))
+    without, _ = run(gvf, config, inputs)
+    assert (without.summary["quarantined"], without.summary["unsettled"]) == (1, ["file"])
+    hidden.rename(path)
+    healed, computed = run(gvf, config, inputs)
+    assert computed == ["b"]
+    assert healed.summary["quarantined"] == 0
+    assert "unsettled" not in healed.summary
+    plan = gvf.plan(config, inputs)
+    assert plan.existing == healed.artifact
+
+
+def test_what_the_limits_decided_is_tried_again_under_others(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, inputs = dataset.config(ingest={"max_bad_fraction": 0.5}), dataset.inputs()
+    compute = Extractor.extract_row
+
+    def slow(self: Extractor, row: Mapping[str, Any], *args: Any, **options: Any) -> FeatureRows:
+        if row["video"] == "b":
+            raise VideoError("limits", "decoding takes longer than runtime.decoder_seconds")
+        return compute(self, row, *args, **options)
+
+    monkeypatch.setattr(Extractor, "extract_row", slow)
+    cut_off, _ = run(gvf, config, inputs)
+    assert cut_off.summary["quarantined"] == 1
+    assert gvf.plan(config, inputs).existing == cut_off.artifact  # nothing has changed
+    monkeypatch.setattr(Extractor, "extract_row", compute)
+    patient = dataset.config(ingest={"max_bad_fraction": 0.5}, runtime={"decoder_seconds": 100_000})
+    found, computed = run(gvf, patient, inputs)
+    assert computed == ["b"]
+    assert found.summary["quarantined"] == 0
+    assert gvf.plan(config, inputs).existing == cut_off.artifact
+
+
+def test_features_that_are_not_finite_are_refused(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overflowing(prepared: object, clips: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(clips), feature_size(ENCODER)), torch.inf)
+
+    monkeypatch.setattr(extraction, "forward_features", overflowing)
+    message = (
+        r"'a': the features of \d+ of \d+ clips are not finite in fp32 .*clip 0.*use fp32 or bf"
+    )
+    with pytest.raises(FeaturesError, match=message):
+        run(gvf, dataset.config(), dataset.inputs())
 
 
 @pytest.mark.parametrize(

@@ -208,6 +208,29 @@ def test_never_keeps_the_newest_of_the_configuration(tmp_path: Path) -> None:
     assert pretrain.plan(config, data[2]).existing == second  # it was never finished
 
 
+@pytest.mark.parametrize("had_proxies", [False, True])
+def test_never_keeps_a_run_when_proxies_come_or_go(tmp_path: Path, had_proxies: bool) -> None:
+    plain, inputs = make_config(tmp_path, retrain="never"), make_inputs(tmp_path)
+    inputs["ingest"] = with_proxies(tmp_path, inputs["ingest"], ["video0"])
+    section = IngestConfig(proxy=ProxyConfig(enabled=True))
+    proxied = plain.model_copy(update={"ingest": section})
+    before, after = (proxied, plain) if had_proxies else (plain, proxied)
+    kept = publish_result(before, inputs, pretrain.plan(before, inputs))
+    plan = pretrain.plan(after, inputs)
+    assert plan.existing == kept
+    assert plan.notes == ("kept by retrain 'never' although proxies changed",)
+
+
+def test_the_stride_of_gvfs_counts_where_there_are_any(tmp_path: Path) -> None:
+    inputs = make_inputs(tmp_path)
+    for heads, counts in (("tsp", True), ("tac", False)):
+        config = make_config(tmp_path, heads=heads)
+        gvf = config.gvf.model_copy(update={"stride": 3})
+        other = config.model_copy(update={"gvf": gvf})
+        recipes = {pretrain.plan(item, inputs).recipe.fingerprint for item in (config, other)}
+        assert len(recipes) == (2 if counts else 1)
+
+
 def test_always_trains_once_more_each_time(tmp_path: Path) -> None:
     config = make_config(tmp_path, retrain="always")
     inputs = make_inputs(tmp_path)

@@ -59,6 +59,7 @@ def test_variants_start_from_what_the_initial_run_trained() -> None:
         ({"variants": {"a": {"pretrain": {"epoch": 1}}}}, "study.variants.a: pretrain.epoch: unkn"),
         ({"variants": {"a": {"name": "x"}}}, "should be a valid dictionary"),
         ({"initial": {"pretrain": {"heads": "no"}}}, "study.initial: pretrain.heads: 'no'"),
+        ({"initial": {"pretrain": {"hedas": "tac"}}}, "study.initial: pretrain.hedas: unknown"),
     ],
 )
 def test_a_wrong_study_is_refused_before_anything_runs(

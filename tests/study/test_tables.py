@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
 from tests.study.made_up import config, metrics, result
+from tsp_core.config import PretrainConfig
 from tsp_core.evaluation.report import render_html, render_markdown
 from tsp_core.study import files
 from tsp_core.study.figures import (
@@ -24,6 +26,23 @@ from tsp_core.study.runs import variant_runs
 from tsp_core.study.statistics import Spread
 
 VALUES = {"tac": [(0.30, 0.80), (0.34, 0.82)], "tsp": [(0.40, 0.81), (0.42, 0.83)]}
+
+
+def test_a_study_whose_exports_cannot_be_read_is_reported_all_the_same() -> None:
+    found = result(VALUES)
+    bare = {"protocol": "thumos14", "localizers": [], "detector": None}
+    first, *others = found.variants
+    run = replace(first.runs[0], metrics={**found.metrics, "settings": bare})
+    first = replace(first, runs=(run, *first.runs[1:]))
+    without = replace(found, variants=(first, *others))
+    text = render_markdown(study_report(without))
+    assert "How it was made" in text
+    assert "Figures from" not in text
+
+
+def test_a_step_of_several_machines_is_of_all_their_clips() -> None:
+    pretrain = PretrainConfig(nodes=2, processes=4, batch_size=32)
+    assert pretrain.clips_per_step == 256
 
 
 def test_figures_are_those_of_the_protocol_and_absent_ones_are_left_out() -> None:

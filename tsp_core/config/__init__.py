@@ -218,6 +218,11 @@ class PretrainConfig(Section):
         json_schema_extra=RUNTIME,
     )
 
+    @property
+    def clips_per_step(self) -> int:
+        """Clips of one optimiser step, of all processes of all machines."""
+        return self.nodes * self.processes * self.batch_size
+
 
 class ExportConfig(Section):
     """Features of whole videos."""

@@ -19,9 +19,11 @@ from tsp_core.evaluation.localize import OnProgress
 from tsp_core.evaluation.material import gather_material
 from tsp_core.evaluation.predict import (
     Compute,
+    OwnHeads,
     Predictions,
     Subset,
     class_mismatch,
+    gvf_mismatch,
     load_heads,
     predict_subset,
 )
@@ -32,7 +34,7 @@ from tsp_core.features.extraction import resolve_device
 from tsp_core.features.gvf import GvfTable, read_gvf
 from tsp_core.features.manifest import MANIFEST, parse_manifest
 from tsp_core.features.reading import ExportedFeatures, opened_export
-from tsp_core.model.checkpoint import LoadedCheckpoint, load_checkpoint
+from tsp_core.model.checkpoint import load_checkpoint
 from tsp_core.schemas import read_table
 from tsp_core.video.sandbox import DecodingLimits
 
@@ -74,7 +76,7 @@ def evaluate(config: Config, inputs: Inputs, on_progress: OnProgress) -> Evaluat
     """
     tables = _read_tables(inputs)
     manifest = parse_manifest(artifacts.read_file(inputs["export"], MANIFEST), inputs["export"].uri)
-    model = _load_model(config, inputs)
+    model = _load_model(config, inputs, exported=manifest["checkpoint"])
     predictions = _predict(config, model, tables, on_progress)
     scores = score_predictions(predictions.table, tables.classes)
     with opened_export(inputs["export"].uri) as export:
@@ -147,7 +149,10 @@ def _measure(
 ) -> Evidence:
     """Measure the features, as far as there are any."""
     if export is None:
-        return no_evidence("The export has no feature files (export.formats), so there is no mAP.")
+        return no_evidence(
+            "The export has features in no format that is read here, so there is no mAP; add h5, "
+            "npy, pkl or parquet to export.formats."
+        )
     material = gather_material(
         export,
         tables.segments,
@@ -155,7 +160,7 @@ def _measure(
         train_subset=config.evaluate.train_subset or config.pretrain.train_subset,
         config=config.evaluate,
     )
-    checkpoint = model.checkpoint
+    checkpoint = model.heads.checkpoint
     heads = heads_on_rows(
         None if checkpoint is None else checkpoint.model,
         classes_fit=checkpoint is not None and not class_mismatch(checkpoint, tables.classes),
@@ -179,24 +184,36 @@ def _read_tables(inputs: Inputs) -> DatasetTables:
 class _Model:
     """The checkpoint that was exported with, as far as it has heads of this method."""
 
-    checkpoint: LoadedCheckpoint | None
+    heads: OwnHeads
     gvf: GvfTable | None
+    no_gvf: str
     precision: Precision
 
 
-def _load_model(config: Config, inputs: Inputs) -> _Model:
-    checkpoint: LoadedCheckpoint | None
+def _load_model(config: Config, inputs: Inputs, *, exported: str) -> _Model:
+    cache_dir = config.runtime.cache_dir
     if config.export.checkpoint is None:  # as pretraining validated it, so that the figures agree
         best = inputs["pretrain"].file("best.pth")
-        checkpoint = load_checkpoint(best, cache_dir=config.runtime.cache_dir)
+        heads = OwnHeads(checkpoint=load_checkpoint(best, cache_dir=cache_dir))
         precision = config.pretrain.precision
     else:
-        checkpoint = load_heads(
-            config.export.checkpoint, encoder=config.encoder, cache_dir=config.runtime.cache_dir
+        heads = load_heads(
+            config.export.checkpoint, encoder=config.encoder, exported=exported, cache_dir=cache_dir
         )
         precision = config.export.precision
-    gvf = read_gvf(inputs["gvf"].file("gvf.parquet")) if "gvf" in inputs else None
-    return _Model(checkpoint=checkpoint, gvf=gvf, precision=precision)
+    gvf, no_gvf = _gvf_for(heads, inputs.get("gvf"))
+    return _Model(heads=heads, gvf=gvf, no_gvf=no_gvf, precision=precision)
+
+
+def _gvf_for(heads: OwnHeads, made: ArtifactRef | None) -> tuple[GvfTable | None, str]:
+    """The GVFs that a checkpoint's region head may be given; or why not those that were made."""
+    if made is None:
+        return None, ""
+    if heads.checkpoint is not None and heads.checkpoint.model.use_gvf:
+        recipe = artifacts.read_marker(made.uri).recipe
+        if mismatch := gvf_mismatch(heads.checkpoint.info, recipe.config):
+            return None, mismatch
+    return read_gvf(made.file("gvf.parquet")), ""
 
 
 def _predict(
@@ -215,11 +232,12 @@ def _predict(
         clips=tables.clips,
         classes=tables.classes,
         gvf=model.gvf,
+        no_gvf=model.no_gvf,
         clip=config.clip,
         clips_per_segment=config.evaluate.clips_per_segment,
     )
     return predict_subset(
-        model.checkpoint,
+        model.heads,
         subset,
         precision=model.precision,
         compute=compute,

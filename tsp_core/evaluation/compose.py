@@ -55,7 +55,9 @@ def compose_report(
     """
     subset, protocol = config.evaluate.subset, config.evaluate.protocol
     fingerprints = {name: artifact.fingerprint for name, artifact in inputs.items()}
-    stories = tell_stories(evidence, protocol=protocol)
+    stories = tell_stories(
+        evidence, protocol=protocol, ignore_ambiguous=config.evaluate.ignore_ambiguous
+    )
     figures = (
         *localization_figures(evidence, protocol),
         *heads_figures(scores, subset),

@@ -91,28 +91,57 @@ def score_head(
     Raises:
         ValueError: The shapes do not fit each other.
     """
-    if logits.shape != (len(truth), len(labels)):
-        raise ValueError(
-            f"logits: shape {logits.shape}, expected {(len(truth), len(labels))}: "
-            "a row per clip and a column per class"
+    tally = HeadTally(labels)
+    tally.add(logits, truth)
+    return tally.score()
+
+
+class HeadTally:
+    """Scores a head part by part, in memory that does not grow with the clips.
+
+    Args:
+        labels: The C classes in index order.
+    """
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self._labels = tuple(labels)
+        self._confusion = np.zeros((len(labels), len(labels)), dtype=np.int64)
+        self._num_in_top_k = 0
+
+    def add(self, logits: NDArray[np.floating[Any]], truth: NDArray[np.integer[Any]]) -> None:
+        """Add clips; arguments and errors as of `score_head`."""
+        if logits.shape != (len(truth), len(self._labels)):
+            raise ValueError(
+                f"logits: shape {logits.shape}, expected {(len(truth), len(self._labels))}: "
+                "a row per clip and a column per class"
+            )
+        labelled = truth >= 0
+        logits, truth = logits[labelled], truth[labelled]
+        if len(truth) == 0:
+            return
+        self._confusion += _confusion(truth, logits.argmax(axis=1), len(self._labels))
+        own = np.take_along_axis(logits, truth[:, None], axis=1)
+        self._num_in_top_k += int(((logits > own).sum(axis=1) < _TOP_K).sum())
+
+    def score(self) -> HeadScore | None:
+        """The score of all clips so far; None when no clip is labelled."""
+        right, actual = np.diag(self._confusion), self._confusion.sum(axis=1)
+        num_clips = int(actual.sum())
+        if num_clips == 0:
+            return None
+        recalls = right[actual > 0] / actual[actual > 0]
+        # It says something with more than twice as many classes.
+        top_k = {_TOP_K: self._num_in_top_k / num_clips} if len(actual) > 2 * _TOP_K else {}
+        return HeadScore(
+            labels=self._labels,
+            num_clips=num_clips,
+            accuracy=float(right.sum() / num_clips),
+            balanced_accuracy=float(recalls.mean()),
+            chance=float(actual.max() / num_clips),
+            top_k_accuracy=top_k,
+            classes=_class_scores(self._labels, self._confusion),
+            confusion=self._confusion.copy(),
         )
-    labelled = truth >= 0
-    logits, truth = logits[labelled], truth[labelled]
-    if len(truth) == 0:
-        return None
-    confusion = _confusion(truth, logits.argmax(axis=1), len(labels))
-    right, actual = np.diag(confusion), confusion.sum(axis=1)
-    recalls = right[actual > 0] / actual[actual > 0]
-    return HeadScore(
-        labels=tuple(labels),
-        num_clips=len(truth),
-        accuracy=float(right.sum() / len(truth)),
-        balanced_accuracy=float(recalls.mean()),
-        chance=float(actual.max() / len(truth)),
-        top_k_accuracy=_top_k(logits, truth),
-        classes=_class_scores(labels, confusion),
-        confusion=confusion,
-    )
 
 
 def _class_scores(labels: Sequence[str], confusion: NDArray[np.int64]) -> tuple[ClassScore, ...]:
@@ -171,14 +200,6 @@ def _confusion(
 ) -> NDArray[np.int64]:
     cells = np.bincount(truth * num_classes + predicted, minlength=num_classes**2)
     return cells.reshape(num_classes, num_classes).astype(np.int64)
-
-
-def _top_k(logits: NDArray[np.floating[Any]], truth: NDArray[np.integer[Any]]) -> dict[int, float]:
-    """Top-5 accuracy where it says something: with more than twice as many classes."""
-    if logits.shape[1] <= 2 * _TOP_K:
-        return {}
-    own = np.take_along_axis(logits, truth[:, None], axis=1)
-    return {_TOP_K: float(((logits > own).sum(axis=1) < _TOP_K).mean())}
 
 
 def _share(part: np.int64, whole: np.int64) -> float | None:

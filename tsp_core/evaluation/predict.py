@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tsp_core.config import ClipConfig, EncoderConfig, Precision
-from tsp_core.errors import WeightsError
+from tsp_core.errors import NoHeadsError, WeightsError
 from tsp_core.features.gvf import GvfTable
 from tsp_core.model.checkpoint import LoadedCheckpoint, load_checkpoint
+from tsp_core.model.checkpoint_info import CheckpointInfo
 from tsp_core.schemas import predictions_schema
 from tsp_core.training.validate import open_samples, predict_clips
 from tsp_core.video.sandbox import DecodingLimits
@@ -26,7 +28,8 @@ class Subset:
         videos: Of the schema VIDEOS.
         clips: Of the schema CLIPS, every subset.
         classes: Action classes of the data set in index order.
-        gvf: Global video features; None where none were made.
+        gvf: Global video features; None where there are none for the checkpoint.
+        no_gvf: Why there are none, as a sentence, where some were made.
         clip: What a clip is.
         clips_per_segment: Clips per segment, evenly spaced.
     """
@@ -38,6 +41,20 @@ class Subset:
     gvf: GvfTable | None
     clip: ClipConfig
     clips_per_segment: int
+    no_gvf: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnHeads:
+    """The checkpoint that an export was made with, when it has heads of this method.
+
+    Attributes:
+        checkpoint: None without such heads.
+        note: Why there are none, as a sentence.
+    """
+
+    checkpoint: LoadedCheckpoint | None
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,25 +89,73 @@ class Predictions:
     notes: tuple[str, ...]
 
 
-def load_heads(
-    spec: str, *, encoder: EncoderConfig, cache_dir: str | None
-) -> LoadedCheckpoint | None:
-    """Load a checkpoint that an export was made with; None when it has no heads of TSP.
+_NO_HEADS = OwnHeads(
+    checkpoint=None,
+    note="The features were exported from weights without heads of this method, so there are no "
+    "head accuracies.",
+)
 
-    The export has loaded its encoder from the same file, so an error here means the heads.
+
+def load_heads(
+    spec: str, *, encoder: EncoderConfig, exported: str, cache_dir: str | None
+) -> OwnHeads:
+    """Load the heads of a checkpoint that an export was made with.
+
+    Args:
+        spec: Path, URI or name.
+        encoder: Of the export.
+        exported: Identity of the weights that were exported with, as in the manifest.
+        cache_dir: Where downloads are kept.
     """
     if spec == "kinetics" or spec.startswith("random:"):
-        return None
+        return _NO_HEADS
+    is_hash = exported.startswith("sha256:")
     try:
-        return load_checkpoint(
-            spec, encoder=encoder.name, mirror=encoder.mirror, cache_dir=cache_dir
+        loaded = load_checkpoint(
+            spec,
+            encoder=encoder.name,
+            sha256_prefix=exported.removeprefix("sha256:") if is_hash else None,
+            mirror=encoder.mirror,
+            cache_dir=cache_dir,
         )
-    except WeightsError:
-        return None
+    except NoHeadsError:
+        return _NO_HEADS
+    except WeightsError as error:  # of the heads, or the file is another by now
+        note = f"The checkpoint's heads cannot be used, so there are no head accuracies: {error}."
+        return OwnHeads(checkpoint=None, note=note)
+    return OwnHeads(checkpoint=loaded)
+
+
+def gvf_mismatch(info: CheckpointInfo, made: Mapping[str, Any]) -> str:
+    """Why global video features say nothing to a checkpoint; empty when no reason is known.
+
+    Args:
+        info: Of the checkpoint.
+        made: Configuration in the recipe of the GVFs; imported ones are of unknown making.
+    """
+    settings = made.get("gvf", {})
+    known = (
+        ("pooling", info.gvf_pooling, settings.get("pooling")),
+        ("stride", info.gvf_stride, settings.get("stride")),
+        ("initial weights", info.encoder_weights, made.get("weights")),
+    )
+    for name, trained, present in known:
+        if trained is not None and present is not None and not _agree(trained, present):
+            return (
+                "The checkpoint's region head was trained with global video features of other "
+                f"making ({name}: {trained}, here: {present}), so there are no head accuracies."
+            )
+    return ""
+
+
+def _agree(trained: str | int, present: str | int) -> bool:
+    """Hashes may be known by their starts; addresses of objects say nothing of their content."""
+    one, other = str(trained), str(present)
+    return "object:" in one + other or one.startswith(other) or other.startswith(one)
 
 
 def predict_subset(
-    checkpoint: LoadedCheckpoint | None,
+    heads: OwnHeads,
     subset: Subset,
     *,
     precision: Precision,
@@ -100,14 +165,15 @@ def predict_subset(
     """Run a checkpoint's heads over a subset, as far as they fit the data set.
 
     Args:
-        checkpoint: From `load_heads`.
+        heads: From `load_heads`.
         subset: What to run on.
         precision: Arithmetic of the encoder.
         compute: How.
         progress: Called with the clips done and all.
     """
+    checkpoint = heads.checkpoint
     clips, notes = _usable_clips(checkpoint, subset)
-    obstacle = _obstacle(checkpoint, subset, clips)
+    obstacle = _obstacle(heads, subset, clips)
     if obstacle or checkpoint is None:
         empty = predictions_schema(len(subset.classes)).with_metadata().empty_table()
         return Predictions(table=empty, notes=(*notes, obstacle))
@@ -155,20 +221,17 @@ def _usable_clips(
     return kept, [f"{num_failed:,} segments are left out: their videos failed in the stage gvf."]
 
 
-def _obstacle(checkpoint: LoadedCheckpoint | None, subset: Subset, clips: pa.Table) -> str:
+def _obstacle(heads: OwnHeads, subset: Subset, clips: pa.Table) -> str:
     """Why the heads cannot be run at all; empty when they can."""
-    if checkpoint is None:
-        return (
-            "The features were exported from weights without heads of this method, so there are "
-            "no head accuracies."
-        )
+    if heads.checkpoint is None:
+        return heads.note
     if len(clips) == 0:
         return (
             f"The subset {subset.name} has no segment to predict, so there are no head accuracies; "
             "set evaluate.subset to an annotated subset."
         )
-    if checkpoint.model.use_gvf and subset.gvf is None:
-        return (
+    if heads.checkpoint.model.use_gvf and subset.gvf is None:
+        return subset.no_gvf or (
             "The region head of the checkpoint takes global video features, which this "
             "configuration does not make (gvf.pooling, pretrain.heads), so there are no head "
             "accuracies."

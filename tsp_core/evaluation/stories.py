@@ -11,7 +11,12 @@ from tsp_core.evaluation.detection.average_precision import mean_average_precisi
 from tsp_core.evaluation.detection.instances import Detections, Instances, no_detections
 from tsp_core.evaluation.detection.matching import Matches, match
 from tsp_core.evaluation.evidence import Evidence
-from tsp_core.evaluation.localizers.sequences import ACTION, NO_ACTION, FeatureSequence
+from tsp_core.evaluation.localizers.sequences import (
+    ACTION,
+    NO_ACTION,
+    FeatureSequence,
+    by_video,
+)
 from tsp_core.evaluation.row_logits import RowLogits
 from tsp_core.evaluation.scoring import TIOU, Protocol
 
@@ -60,13 +65,16 @@ class Stories:
     best_f1: float
 
 
-def tell_stories(evidence: Evidence, *, protocol: Protocol, each: int = 3) -> Stories | None:
+def tell_stories(
+    evidence: Evidence, *, protocol: Protocol, each: int = 3, ignore_ambiguous: bool = False
+) -> Stories | None:
     """Choose the best and the worst videos of the headline localizer.
 
     Args:
         evidence: Whose export is still open.
         protocol: Whose thresholds count.
         each: How many of both; fewer where there are few videos.
+        ignore_ambiguous: Detections on ambiguous segments are neither right nor wrong.
 
     Returns:
         The stories; None where nothing was scored.
@@ -74,18 +82,20 @@ def tell_stories(evidence: Evidence, *, protocol: Protocol, each: int = 3) -> St
     if evidence.headline is None or evidence.material is None:
         return None
     part = evidence.material.evaluation
+    ambiguous = part.ambiguous if ignore_ambiguous else None
     matches = match(
         part.actions,
         evidence.localization.localized[evidence.headline].detections,
         [SHOWN_TIOU],
+        ambiguous=ambiguous,
     )
     min_score, best_f1 = _operating_point(matches)
-    averages = _averages(matches, protocol)
+    averages = _averages(matches, protocol, ambiguous)
     ranked = sorted(averages, key=lambda video: (-averages[video], video))
     each = min(each, -(-len(ranked) // 2))
     best = ranked[:each]
     worst = ranked[max(len(ranked) - each, each) :]
-    shown = matches.detections.scores >= min_score
+    shown = (matches.detections.scores >= min_score) & ~matches.ignored[0]
     videos = tuple(
         VideoStory(
             sequence=(sequence := part.sequences[video]),
@@ -101,15 +111,21 @@ def tell_stories(evidence: Evidence, *, protocol: Protocol, each: int = 3) -> St
     return Stories(videos=videos, min_score=min_score, best_f1=best_f1)
 
 
-def _averages(matches: Matches, protocol: Protocol) -> dict[str, float]:
+def _averages(
+    matches: Matches, protocol: Protocol, ambiguous: Instances | None
+) -> dict[str, float]:
     """Average mAP of each annotated video by itself."""
     of_video = _rows_by_video(matches.detections)
+    unclear = {} if ambiguous is None else by_video(ambiguous)
     averages = {}
     for video, rows in _rows_by_video(matches.ground_truth).items():
         own = of_video.get(video)
         found = no_detections() if own is None else matches.detections.take(own)
         averages[video] = mean_average_precision(
-            matches.ground_truth.take(rows), found, tiou_thresholds=TIOU[protocol]
+            matches.ground_truth.take(rows),
+            found,
+            tiou_thresholds=TIOU[protocol],
+            ambiguous=unclear.get(video),
         ).mean
     return averages
 
@@ -123,13 +139,14 @@ def _rows_by_video(instances: Instances) -> dict[str, NDArray[np.int64]]:
 
 def _operating_point(matches: Matches) -> tuple[float, float]:
     """The lowest score worth showing, and the F1 of what is at or above it."""
-    right = np.cumsum(matches.matched[0] >= 0)
+    counted = ~matches.ignored[0]
+    right = np.cumsum(matches.matched[0][counted] >= 0)
     if len(right) == 0:
         return 0.0, 0.0
     shown = np.arange(1, len(right) + 1)
     f1 = 2 * right / (shown + len(matches.ground_truth))
     best = int(f1.argmax())
-    return float(matches.detections.scores[best]), float(f1[best])
+    return float(matches.detections.scores[counted][best]), float(f1[best])
 
 
 def _actionness(sequence: FeatureSequence, region: RowLogits | None) -> Actionness | None:

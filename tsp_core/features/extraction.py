@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tsp_core.config import ClipConfig, EncoderConfig, Precision, RuntimeConfig
-from tsp_core.errors import ConfigError
+from tsp_core.errors import ConfigError, FeaturesError
 from tsp_core.features.prefetch import Prefetched
 from tsp_core.features.rows import FeatureRows
 from tsp_core.features.transfer import HostFeatures, sent_to_device, sent_to_host
@@ -71,7 +71,7 @@ class Extractor:
         limits: DecodingLimits | None = None,
     ) -> None:
         self.feature_size = feature_size
-        self._limits = limits
+        self._limits, self._precision = limits, precision
         self._encoder = prepare_for_inference(
             encoder, device=resolve_device(device), precision=precision, compiled=compiled
         )
@@ -84,6 +84,8 @@ class Extractor:
         rotation_degrees: int,
         clip: ClipConfig,
         stride: int,
+        *,
+        name: str | None = None,
     ) -> VideoFeatures:
         """Compute the features of all clips of a video file.
 
@@ -93,9 +95,11 @@ class Extractor:
             rotation_degrees: Counter-clockwise turn that makes the picture upright.
             clip: What one clip is.
             stride: Sampled frames between the starts of clips.
+            name: What messages call the video; by default the file's name.
 
         Raises:
             VideoError: The file cannot be decoded, or is not what the timeline says.
+            FeaturesError: A feature is not finite.
         """
         grid = clip_grid(timeline, clip, stride)
         features = np.empty((len(grid), self.feature_size), dtype=np.float32)
@@ -118,6 +122,7 @@ class Extractor:
                     _store(features, *coming.popleft())
         for first_index, last in coming:
             _store(features, first_index, last)
+        self._refuse_not_finite(features, name or path.name)
         return VideoFeatures(features=features, grid=grid)
 
     def extract_row(
@@ -133,11 +138,14 @@ class Extractor:
 
         Raises:
             VideoError: The file cannot be fetched or decoded, or changed since ingest.
+            FeaturesError: A feature is not finite.
             StorageUnavailableError: The store does not answer now.
         """
         timeline = timeline_from_row(row)
         with local_video(row["uri"], row["content_hash"], cache_dir) as path:
-            found = self.extract(path, timeline, row["rotation_degrees"], clip, stride)
+            found = self.extract(
+                path, timeline, row["rotation_degrees"], clip, stride, name=row["video"]
+            )
         return FeatureRows(
             video=row["video"],
             content_hash=row["content_hash"],
@@ -146,6 +154,15 @@ class Extractor:
             ends_seconds=found.grid.ends_seconds,
             is_padded=found.grid.is_padded,
         )
+
+    def _refuse_not_finite(self, features: NDArray[np.float32], name: str) -> None:
+        finite = np.isfinite(features).all(axis=1, keepdims=True).ravel()
+        if not finite.all():
+            raise FeaturesError(
+                f"{name!r}: the features of {np.sum(~finite)} of {len(finite)} clips are not "
+                f"finite in {self._precision} (the first is clip {int(np.argmin(finite))}); use "
+                "fp32 or bf16 (gvf.precision, export.precision, --precision), or other weights"
+            )
 
 
 def _store(target: NDArray[np.float32], first_index: int, coming: HostFeatures) -> None:

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError
 
 from tsp_core.artifacts import Frozen
 from tsp_core.config import ClipConfig, EncoderName
-from tsp_core.errors import WeightsError
+from tsp_core.errors import NoHeadsError, WeightsError
 from tsp_core.model.encoders import feature_size
 from tsp_core.model.files import ParsedWeights
 from tsp_core.model.heads import HEAD_NAMES, Heads
@@ -93,7 +93,7 @@ def released_args(info: CheckpointInfo) -> dict[str, Any]:
 
 def _check_heads(parsed: ParsedWeights, source: WeightsSource) -> None:
     if not parsed.heads:
-        raise WeightsError(
+        raise NoHeadsError(
             f"{source.label}: holds an encoder without heads; name a checkpoint of TSP pretraining"
         )
     known = ({"fc.weight", "fc.bias"}, {"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"})

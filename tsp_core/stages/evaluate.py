@@ -33,7 +33,7 @@ from tsp_core.stages.base import (
 if TYPE_CHECKING:
     from tsp_core.evaluation.assemble import Evaluation
 
-VERSION = 2
+VERSION = 3
 
 
 def plan(config: Config, inputs: Inputs) -> Plan:

@@ -68,6 +68,7 @@ def run_shard(config: Config, inputs: Inputs, shard: Shard) -> ShardReport:
     """Compute the features of a batch of videos; one that cannot be decoded is quarantined."""
     from tsp_core.features.extraction import shared_extractor
 
+    shards.check_work(config, _work(config, inputs), [shard])
     encoder, identity = _encoder(config, inputs)
     extractor = shared_extractor(
         encoder,
@@ -83,7 +84,8 @@ def run_shard(config: Config, inputs: Inputs, shard: Shard) -> ShardReport:
         )
         return Computed(table=table_from_features(rows), num_clips=len(rows.features))
 
-    return shards.run_videos(inputs, shard, features_schema(extractor.feature_size), compute)
+    schema = features_schema(extractor.feature_size)
+    return shards.run_videos(config, inputs, shard, schema, compute)
 
 
 def finish(
@@ -95,6 +97,7 @@ def finish(
         TooManyBadVideosError: Too many videos failed.
     """
     videos = _videos(config, inputs)
+    shards.check_work(config, _work(config, inputs), plan.shards)
     located = shards.locate_videos(config, plan, videos)
     with tempfile.TemporaryDirectory(prefix="tsp-export-") as folder:
         files, summary = _assemble(config, inputs, located, Path(folder), progress)
@@ -219,6 +222,7 @@ def _assemble(
         "formats": list(config.export.formats),
         "recipes": list(recipes),
         **source.model_dump(mode="json", exclude={"clip"}),
+        **shards.unsettled(located),
     }
     return output.close(quarantined), summary
 

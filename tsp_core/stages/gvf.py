@@ -33,7 +33,7 @@ from tsp_core.stages.base import (
     no_progress,
     planned,
 )
-from tsp_core.stages.shard_files import read_located
+from tsp_core.stages.shard_files import Located, read_located
 from tsp_core.stages.shards import Computed, Video
 from tsp_core.storage.sealed import table_bytes
 
@@ -59,6 +59,7 @@ def run_shard(config: Config, inputs: Inputs, shard: Shard) -> ShardReport:
     """Compute the GVFs of a batch of videos; a video that cannot be decoded is quarantined."""
     from tsp_core.features.extraction import shared_extractor
 
+    shards.check_work(config, _work(config), [shard])
     extractor = shared_extractor(
         config.encoder,
         identity=_identity(config),
@@ -83,7 +84,7 @@ def run_shard(config: Config, inputs: Inputs, shard: Shard) -> ShardReport:
         table = schemas.table_from_rows([result], schema)
         return Computed(table=table, num_clips=len(rows.features))
 
-    return shards.run_videos(inputs, shard, schema, compute)
+    return shards.run_videos(config, inputs, shard, schema, compute)
 
 
 def finish(
@@ -96,10 +97,13 @@ def finish(
         TooManyBadVideosError: Too many videos failed.
     """
     videos = _videos(inputs)
+    located: list[Located] = []
     if config.gvf.file is not None:
         table = _imported(config, videos)
     else:
-        table = _computed(config, plan, videos, progress)
+        shards.check_work(config, _work(config), plan.shards)
+        located = shards.locate_videos(config, plan, videos)
+        table = _merged(located, progress)
     gvf = gvf_from_table(table, source="gvf")
     summary = {
         "videos": len(gvf.names),
@@ -108,6 +112,7 @@ def finish(
         "clips": int(np.sum(table["num_clips"].drop_null().to_numpy())),
         "imported": config.gvf.file is not None,
         "encoder": config.encoder.name,
+        **shards.unsettled(located),
     }
     artifact = artifacts.publish(
         config.root_uri,
@@ -180,14 +185,11 @@ def _videos(inputs: Inputs) -> list[Video]:
     return videos
 
 
-def _computed(
-    config: Config, plan: Plan, videos: Sequence[Video], progress: ProgressCallback
-) -> pa.Table:
-    located = shards.locate_videos(config, plan, videos)
+def _merged(located: Sequence[Located], progress: ProgressCallback) -> pa.Table:
     tables = []
     for done, table in enumerate(read_located(located), start=1):
         tables.append(table)
-        progress(Progress(stage="gvf", done=done, total=len(videos), unit="videos"))
+        progress(Progress(stage="gvf", done=done, total=len(located), unit="videos"))
     return pa.concat_tables(tables).combine_chunks()
 
 

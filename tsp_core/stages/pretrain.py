@@ -86,7 +86,8 @@ def plan(config: Config, inputs: Inputs) -> Plan:
 def _kept(kept: ArtifactRef, wanted: Recipe) -> Plan:
     """The plan of a run that is kept whatever became of the data."""
     recipe = artifacts.read_marker(kept.uri).recipe
-    changed = sorted(name for name in wanted.inputs if wanted.inputs[name] != recipe.inputs[name])
+    both = wanted.inputs.keys() | recipe.inputs.keys()
+    changed = sorted(name for name in both if wanted.inputs.get(name) != recipe.inputs.get(name))
     note = f"kept by retrain 'never' although {', '.join(changed)} changed"
     return Plan(recipe=recipe, existing=kept, notes=(note,) if changed else ())
 
@@ -157,7 +158,7 @@ def _recipe(config: Config, inputs: Inputs) -> Recipe:
                 mirror=encoder.mirror,
             ),
             "gvf_pooling": _pooling(config),
-            "gvf_stride": config.gvf.stride,
+            "gvf_stride": config.gvf.stride if _pooling(config) != "none" else None,
         },
         inputs=_data_digests(config, inputs),
     )
@@ -295,7 +296,7 @@ def _reporter(config: Config, progress: ProgressCallback) -> Callable[[TrainingU
     def report(update: TrainingUpdate) -> None:
         figures = "  ".join(f"{name} {value:.4f}" for name, value in _shown(update.metrics))
         epoch = f"epoch {update.epoch + 1}/{config.pretrain.epochs}"
-        clips = update.iteration * config.pretrain.batch_size * config.pretrain.processes
+        clips = update.iteration * config.pretrain.clips_per_step
         progress(
             Progress(
                 stage="pretrain",

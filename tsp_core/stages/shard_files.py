@@ -40,6 +40,7 @@ class Entry(Frozen):
         num_clips: Clips that went into the result; 0 when it failed.
         code: Why it failed, one of `tsp_core.schemas.QUARANTINE_CODES`; None when it did not.
         reason: The same for people.
+        limits: Key of the decoder's limits, where they decided that it failed.
     """
 
     video: str
@@ -47,6 +48,7 @@ class Entry(Frozen):
     num_clips: int
     code: str | None = None
     reason: str | None = None
+    limits: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,10 @@ A shard is a Parquet object with one row group per video and an index of its vid
 metadata. Shards lie in a folder named by all that determines the result of one video, apart from
 the video, so that a rerun finds every video that any earlier run has done, and with k new videos
 computes those k. A video is the pair of its name and its content's hash.
+
+Failures that are not of the content are tried again by later runs: those of a file that was away or
+another one at once, those that the decoder's limits decided when the limits change. An artifact
+that was published with such failures says so, and makes room for one with another recipe.
 """
 
 from __future__ import annotations
@@ -17,14 +21,17 @@ from typing import Any
 import pyarrow as pa
 
 from tsp_core import artifacts, schemas, storage
-from tsp_core.artifacts import Recipe
+from tsp_core.artifacts import ArtifactRef, Recipe
 from tsp_core.config import Config
 from tsp_core.errors import ArtifactError, TooManyBadVideosError, VideoError
 from tsp_core.schemas import TableSchema
 from tsp_core.stages.base import Inputs, Plan, Shard, ShardReport, planned
 from tsp_core.stages.shard_files import Entry, Located, ShardFile, read_index
+from tsp_core.stages.verdicts import BOUND_TO_LIMITS, limits_key
 
 _NOT_OF_THE_CONTENT = ("missing", "checksum")  # a later run may find the file again
+_FILE = "file"
+_UNSETTLED = "unsettled"
 _SCHEMAS = {"gvf": "gvf", "export": "features"}  # the table that a stage's shards hold
 _READERS = 16  # shards whose index is read at a time; object stores answer slowly, but many at once
 
@@ -74,13 +81,20 @@ def plan_videos(
         shard_size: Videos per shard.
     """
     plan = planned(config, recipe, num_items=len(videos), num_items_done=len(videos))
+    while plan.existing is not None and _is_unsettled(plan.existing, config):
+        after = {**recipe.config, "tried_again_after": plan.existing.fingerprint}
+        again = recipe.model_copy(update={"config": after})
+        note = "videos that failed for another reason than their content are tried again"
+        plan = planned(
+            config, again, num_items=len(videos), num_items_done=len(videos), notes=(note,)
+        )
     if plan.existing is not None:
         return plan
     root = config.root_uri
     done = {
         video: item
         for video, item in _located(work.stage, _shards(root, work)).items()
-        if item.entry.code not in _NOT_OF_THE_CONTENT
+        if _held_until(item.entry) in (None, limits_key(config))
     }
     pending = [video for video in videos if video not in done]
     groups = [pending[i : i + shard_size] for i in range(0, len(pending), shard_size)]
@@ -103,6 +117,7 @@ def plan_videos(
 
 
 def run_videos(
+    config: Config,
     inputs: Inputs,
     shard: Shard,
     schema: TableSchema,
@@ -111,6 +126,7 @@ def run_videos(
     """Compute the videos of a shard and store them; a video that fails becomes a row saying so.
 
     Args:
+        config: The configuration.
         inputs: The artifact of ingest is among them.
         shard: What to do.
         schema: Of the stage's table.
@@ -120,7 +136,7 @@ def run_videos(
     entries = []
     with ShardFile(shard.uri, schema) as file:
         for row in _video_rows(inputs, shard):
-            entry, table = _computed_or_failed(row, schema, compute)
+            entry, table = _computed_or_failed(row, schema, compute, limits_key(config))
             file.add(entry, table)
             entries.append(entry)
     num_quarantined = sum(entry.code is not None for entry in entries)
@@ -163,6 +179,47 @@ def locate_videos(config: Config, plan: Plan, videos: Sequence[Video]) -> list[L
     return located
 
 
+def unsettled(located: Sequence[Located]) -> dict[str, list[str]]:
+    """What a later run may settle, for the summary of the artifact; empty where there is nothing.
+
+    Args:
+        located: The results that the artifact is made of.
+    """
+    until = {_held_until(item.entry) for item in located} - {None}
+    return {_UNSETTLED: sorted(str(item) for item in until)} if until else {}
+
+
+def check_work(config: Config, work: Recipe, planned_shards: Sequence[Shard]) -> None:
+    """Check that shards are still what they were planned to be.
+
+    Args:
+        config: The configuration.
+        work: Of the result of one video as it is now, without the video.
+        planned_shards: Of a plan.
+
+    Raises:
+        ArtifactError: They were planned for other work: the weights have changed since.
+    """
+    folder = storage.join(config.root_uri, artifacts.shard_folder(work.stage, work.fingerprint))
+    if not all(shard.uri.startswith(f"{folder}/") for shard in planned_shards):
+        raise ArtifactError(
+            f"{work.stage}: the encoder's weights have changed since this run was planned; leave "
+            "the file alone while a run reads it, and run again"
+        )
+
+
+def _is_unsettled(existing: ArtifactRef, config: Config) -> bool:
+    found = artifacts.read_marker(existing.uri).summary.get(_UNSETTLED, [])
+    return any(item != limits_key(config) for item in found)
+
+
+def _held_until(entry: Entry) -> str | None:
+    """What a verdict is bound to: the key of limits, or the file's state; None for good."""
+    if entry.code in _NOT_OF_THE_CONTENT:
+        return _FILE
+    return (entry.limits or "") if entry.code in BOUND_TO_LIMITS else None
+
+
 def _video_rows(inputs: Inputs, shard: Shard) -> list[dict[str, Any]]:
     table = schemas.read_table(
         inputs["ingest"].file("videos.parquet"),
@@ -179,7 +236,7 @@ def _video_rows(inputs: Inputs, shard: Shard) -> list[dict[str, Any]]:
 
 
 def _computed_or_failed(
-    row: Mapping[str, Any], schema: TableSchema, compute: Compute
+    row: Mapping[str, Any], schema: TableSchema, compute: Compute, limits: str
 ) -> tuple[Entry, pa.Table]:
     names = {"video": row["video"], "content_hash": row["content_hash"]}
     try:
@@ -189,7 +246,9 @@ def _computed_or_failed(
         failed: dict[str, Any] = {**names, **why, "status": "quarantined"}
         if "clip_index" in schema.fields.names:
             failed["clip_index"] = -1
-        return Entry(**names, **why, num_clips=0), schemas.table_from_rows([failed], schema)
+        bound = limits if error.code in BOUND_TO_LIMITS else None
+        entry = Entry(**names, **why, num_clips=0, limits=bound)
+        return entry, schemas.table_from_rows([failed], schema)
     return Entry(**names, num_clips=computed.num_clips), computed.table
 
 

@@ -21,14 +21,15 @@ def method_section(result: StudyResult) -> Section:
     facts = [
         ("Encoder", f"{result.config.encoder.name}: {_encoder_text(result.config)}"),
         ("Clip", _clip_text(result.config)),
-        ("Probes and detector, trained on", f"{settings['training']['videos_used']:,} videos"),
-        (
-            "Figures from",
-            f"{settings['evaluation']['videos']:,} videos of the subset "
-            f"{result.metrics['subset']}, {settings['evaluation']['actions']:,} actions",
-        ),
-        ("Protocol", f"{settings['protocol']}"),
     ]
+    if "training" in settings:  # absent where nothing was exported that can be read
+        subset, evaluation = result.metrics["subset"], settings["evaluation"]
+        videos = f"{evaluation['videos']:,} videos of the subset {subset}"
+        facts += [
+            ("Probes and detector, trained on", f"{settings['training']['videos_used']:,} videos"),
+            ("Figures from", f"{videos}, {evaluation['actions']:,} actions"),
+            ("Protocol", f"{settings['protocol']}"),
+        ]
     if detector:
         facts.append(("Detector", ", ".join(f"{key} {value}" for key, value in detector.items())))
     return Section(
@@ -115,7 +116,6 @@ def _budget(result: StudyResult) -> Table:
 def _budget_row(variant: VariantResult) -> tuple[str | int | None, ...]:
     pretrain = variant.config.pretrain
     steps = variant.runs[0].num_steps
-    batch = pretrain.batch_size * pretrain.processes
     rates = f"{pretrain.stem_lr:g}, {pretrain.layers_lr:g}, {pretrain.heads_lr:g}"
     return (
         variant.name,
@@ -123,6 +123,6 @@ def _budget_row(variant: VariantResult) -> tuple[str | int | None, ...]:
         variant.pooling,
         pretrain.epochs,
         steps,
-        None if steps is None else steps * batch,
+        None if steps is None else steps * pretrain.clips_per_step,
         rates,
     )

@@ -75,7 +75,8 @@ def variant_runs(config: Config, *, initial_weights: str | None = None) -> tuple
 def _run(
     config: Config, name: str, changes: Mapping[str, Mapping[str, Any]], *, seed: int
 ) -> StudyRun:
-    source = f"{config.name}: study.variants.{name}"
+    key = "study.initial" if name == INITIAL else f"study.variants.{name}"
+    source = f"{config.name}: {key}"
     changed = changed_config(config, changes, source=source)
     seeded = changed_config(
         changed, {"pretrain": {"seed": seed}, "evaluate": {"seed": seed}}, source=source

@@ -96,8 +96,18 @@ def test_quantile_bins_hold_equally_many():
     bins = quantile_bins(instances, num_bins=4)
     scores = breakdown_by_length(match(instances, found(), (0.5,)), bins, durations_seconds={})
     assert [score.label for score in scores] == ["Q1", "Q2", "Q3", "Q4"]
-    assert all(abs(score.num_instances - 10) <= 1 for score in scores)
-    assert quantile_bins(truth(("a", 0, 0, 2), ("a", 0, 0, 2))).edges == (0.0, 2.0, np.inf)
+    assert [score.num_instances for score in scores] == [10, 10, 10, 10]
+    assert quantile_bins(truth(("a", 0, 0, 2), ("a", 0, 0, 2))).edges == (0.0, np.inf)
+
+
+def test_quantile_bins_of_lengths_that_are_close():
+    instances = truth(*[("a", 0, 0, 1.9 + i / 2000) for i in range(400)])
+    bins = quantile_bins(instances)
+    scores = breakdown_by_length(match(instances, found(), (0.5,)), bins, durations_seconds={})
+    assert [score.num_instances for score in scores] == [100, 100, 100, 100]
+    assert bins.ranges() == ("0-1.95 s", "1.95-2 s", "2-2.05 s", "over 2.05 s")
+    few = quantile_bins(truth(("a", 0, 0, 1), ("a", 0, 0, 9)))
+    assert few.edges == (0.0, 1.0, np.inf)
 
 
 def test_ranges_read_well():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,6 +35,33 @@ def test_learns_to_localize_on_unseen_videos():
     durations = np.array([sequences[name].duration_seconds for name in detections.videos])
     assert (detections.t_start >= 0).all()
     assert (detections.t_end <= durations).all()
+
+
+def test_a_channel_that_never_fired_in_training_does_not_drown_the_others():
+    def with_channel(data, size):
+        sequences, actions = data
+        noise = np.random.default_rng(0)
+        widened = {
+            name: replace(
+                item,
+                features=np.concatenate(
+                    [item.features, noise.random((len(item.features), 1), np.float32) * size],
+                    axis=1,
+                ),
+            )
+            for name, item in sequences.items()
+        }
+        return widened, actions
+
+    config = DetectorConfig(width=16, epochs=10, batch_size=4, learning_rate=4e-3)
+    detector = train_detector(*with_channel(made_up(16, seed=0), 0.0), num_classes=2, config=config)
+    found = []
+    for size in (0.0, 0.01):
+        sequences, actions = with_channel(made_up(4, seed=1), size)
+        detections = detector.detect(sequences)
+        found.append(mean_average_precision(actions, detections, tiou_thresholds=(0.5,)).mean)
+    assert found[0] > 0.2
+    assert found[1] == pytest.approx(found[0], abs=0.02)
 
 
 def test_equal_seeds_give_equal_bytes_and_leave_the_global_state_alone():

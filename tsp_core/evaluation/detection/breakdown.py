@@ -59,8 +59,8 @@ class LengthBins:
         factor, unit = (100, " %") if self.measure == "coverage" else (1, " s")
         texts = []
         for low, high in zip(self.edges, self.edges[1:], strict=False):
-            bounds = f"{low * factor:g}-{high * factor:g}{unit}"
-            texts.append(bounds if np.isfinite(high) else f"over {low * factor:g}{unit}")
+            least, most = (f"{round(edge * factor, 2):g}" for edge in (low, high))
+            texts.append(f"{least}-{most}{unit}" if np.isfinite(high) else f"over {least}{unit}")
         return tuple(texts)
 
 
@@ -91,15 +91,16 @@ class BinScore:
 def quantile_bins(instances: Instances, *, num_bins: int = 4) -> LengthBins:
     """Bins in seconds that hold equally many instances, for data that DETAD's bins do not split.
 
-    Edges are rounded to 0.1 s; edges that coincide are merged.
+    Edges are lengths of instances, so that no bin is empty; edges that coincide are merged.
 
     Raises:
         ValueError: There are no instances.
     """
     if len(instances) == 0:
         raise ValueError("instances: none; quantiles of their lengths are not defined")
-    inner = np.quantile(instances.lengths_seconds, np.arange(1, num_bins) / num_bins)
-    edges = np.unique(np.concatenate([[0.0], np.round(inner, 1)]))
+    lengths = instances.lengths_seconds
+    inner = np.quantile(lengths, np.arange(1, num_bins) / num_bins, method="inverted_cdf")
+    edges = np.unique(np.concatenate([[0.0], inner[inner < lengths.max()]]))
     labels = tuple(f"Q{number}" for number in range(1, len(edges) + 1))
     return LengthBins(measure="seconds", edges=(*edges.tolist(), np.inf), labels=labels)
 

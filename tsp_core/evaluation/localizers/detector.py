@@ -142,7 +142,8 @@ def train_detector(
     samples = _samples(sequences, actions, num_classes)
     longest = max(float((s.segments[:, 1] - s.segments[:, 0]).max(initial=0)) for s in samples)
     rows = np.concatenate([sample.features for sample in samples])
-    mean, scale = rows.mean(axis=0), np.maximum(rows.std(axis=0), 1e-6)
+    mean, scale = rows.mean(axis=0), rows.std(axis=0)
+    scale = np.where(scale > 1e-6, scale, np.float32(1))  # a channel that never fires says nothing
     with seeded_draws(config.seed):
         network = PyramidNetwork(
             rows.shape[1],

@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
 from tsp_core.evaluation.detection.instances import Instances
-from tsp_core.evaluation.heads import REGION_LABELS, HeadScore, score_head
+from tsp_core.evaluation.heads import REGION_LABELS, HeadScore, HeadTally, score_head
 from tsp_core.evaluation.localizers.sequences import (
     FeatureSequence,
-    RowLabels,
     by_video,
     label_rows,
     label_videos,
@@ -120,34 +119,22 @@ def score_probes(
         ambiguous: Segments whose rows are left out.
     """
     of_video, unclear = by_video(actions), by_video(ambiguous) if ambiguous is not None else {}
-    labels: list[RowLabels] = []
-    outputs: dict[str, list[NDArray[np.float32]]] = {"action": [], "region": []}
+    actions_tally = HeadTally(classes)
+    margins: list[NDArray[np.float32]] = []  # two numbers a row, which the AUC needs all at once
+    regions: list[NDArray[np.int64]] = []
     for name in sorted(sequences):
         sequence = sequences[name]  # read once, and not kept: a subset may not fit into memory
-        labels.append(
-            label_rows(sequence.t_center, of_video.get(name), ambiguous=unclear.get(name))
-        )
-        for head, probe in (("action", probes.action), ("region", probes.region)):
-            if probe is not None:
-                outputs[head].append(probe.logits(sequence.features))
-    return _scores(outputs, labels, classes)
-
-
-def _scores(
-    outputs: Mapping[str, list[NDArray[np.float32]]],
-    labels: Sequence[RowLabels],
-    classes: Sequence[str],
-) -> ProbeScores:
-    action = region = auc = None
-    if outputs["action"]:
-        truth = np.concatenate([label.label_indices for label in labels])
-        action = score_head(np.concatenate(outputs["action"]), truth, classes)
-    if outputs["region"]:
-        logits = np.concatenate(outputs["region"])
-        truth = np.concatenate([label.regions for label in labels])
-        region = score_head(logits, truth, REGION_LABELS)
-        auc = region_auc(logits, truth)
-    return ProbeScores(action=action, region=region, region_auc=auc)
+        labels = label_rows(sequence.t_center, of_video.get(name), ambiguous=unclear.get(name))
+        if probes.action is not None:
+            actions_tally.add(probes.action.logits(sequence.features), labels.label_indices)
+        if probes.region is not None:
+            margins.append(probes.region.logits(sequence.features))
+            regions.append(labels.regions)
+    region = auc = None
+    if margins:
+        logits, truth = np.concatenate(margins), np.concatenate(regions)
+        region, auc = score_head(logits, truth, REGION_LABELS), region_auc(logits, truth)
+    return ProbeScores(action=actions_tally.score(), region=region, region_auc=auc)
 
 
 def train_linear_probe(

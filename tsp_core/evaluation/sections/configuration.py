@@ -72,7 +72,7 @@ def _shown(section: BaseModel) -> dict[str, Any]:
             values[name] = _shown(value)
         elif extra.get("uri") or name in {"weights", "checkpoint"}:
             values[name] = _without_folder(value)
-        elif isinstance(value, dict):
+        elif isinstance(value, dict) or name == "extensions":
             values[name] = _without_folders(value)
         else:
             values[name] = list(value) if isinstance(value, tuple) else value
@@ -80,9 +80,11 @@ def _shown(section: BaseModel) -> dict[str, Any]:
 
 
 def _without_folders(value: Any) -> Any:
-    """A study's changes, with the absolute paths among them made short."""
+    """A study's changes or extensions, with the paths among them made short."""
     if isinstance(value, dict):
         return {key: _without_folders(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_folders(item) for item in value]
     return _without_folder(value) if isinstance(value, str) and "/" in value else value
 
 

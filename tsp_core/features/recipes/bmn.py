@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tsp_core.errors import ConfigError
 from tsp_core.features.formats import H5Writer
 from tsp_core.features.recipes.base import RecipeContext, evenly_rescaled, made, write_json
 from tsp_core.features.rows import FeatureRows, VideoFacts
@@ -74,11 +75,12 @@ class BmnRecipe:
         self._npy = made(data / f"npy_{self._rows}")
         self._h5 = H5Writer(data, context.feature_size, name=f"features_{self._rows}.h5")
         self._tables = ActivityNetTables(data, context)
+        self._names = ActivityNetNames()
 
     def write(self, rows: FeatureRows, facts: VideoFacts) -> None:
         """Add one video, rescaled along time."""
         features = evenly_rescaled(rows.features, self._rows, self._context)
-        name = activitynet_name(rows.video)
+        name = self._names.of(rows.video)
         header = ",".join(f"f{column}" for column in range(features.shape[1]))
         np.savetxt(
             self._csv / f"{name}.csv",
@@ -101,3 +103,25 @@ class BmnRecipe:
 def activitynet_name(video: str) -> str:
     """Name of a video with the two characters in front that BMN and G-TAD cut off."""
     return video if video.startswith(_PREFIX) else _PREFIX + video
+
+
+class ActivityNetNames:
+    """The names of the videos of one export, which have to differ."""
+
+    def __init__(self) -> None:
+        self._videos: dict[str, str] = {}
+
+    def of(self, video: str) -> str:
+        """Give a video its name.
+
+        Raises:
+            ConfigError: Another video has it: `x` and `v_x` are one to these codebases.
+        """
+        name = activitynet_name(video)
+        other = self._videos.setdefault(name, video)
+        if other != video:
+            raise ConfigError(
+                f"export.recipes: BMN and G-TAD would take the videos {other!r} and {video!r} for "
+                "one; rename one of them, or leave these recipes out"
+            )
+        return name

@@ -19,7 +19,7 @@ from tsp_core.features.recipes.base import (
     made,
     resample,
 )
-from tsp_core.features.recipes.bmn import ROWS, ActivityNetTables, activitynet_name
+from tsp_core.features.recipes.bmn import ROWS, ActivityNetNames, ActivityNetTables
 from tsp_core.features.rows import FeatureRows, VideoFacts
 
 
@@ -36,6 +36,7 @@ class GtadRecipe:
         self._rows = context.rescale_rows or ROWS
         self._activitynet: tuple[H5Writer, ActivityNetTables] | None = None
         self._thumos: dict[str, H5Writer] = {}
+        self._names = ActivityNetNames()
 
     def write(self, rows: FeatureRows, facts: VideoFacts) -> None:
         """Add one video."""
@@ -61,7 +62,7 @@ class GtadRecipe:
             )
         features, tables = self._activitynet
         rescaled = evenly_rescaled(rows.features, self._rows, self._context)
-        features.write_array(activitynet_name(rows.video), rescaled)
+        features.write_array(self._names.of(rows.video), rescaled)
         tables.add(rows, facts)
 
     def _write_thumos14(self, rows: FeatureRows, facts: VideoFacts) -> None:
