@@ -102,6 +102,41 @@ def test_other_datasets_of_the_root_are_respected(fakes: FakeStages, tmp_path: P
         find_garbage(one)
 
 
+def test_checkpoints_that_configurations_name_stay(fakes: FakeStages, tmp_path: Path) -> None:
+    root = str(tmp_path / "store")
+    (tmp_path / "store").mkdir()
+    named = artifacts.publish(
+        root, Recipe(stage="pretrain", version=1, config={"n": 1}, inputs={}), {"best.pth": b"x"}
+    )
+    name = f"pretrain/{named.fingerprint}"
+    pinned = f"export.checkpoint={named.file('best.pth')}"
+    one, two = config_of(tmp_path), config_of(tmp_path, "sport", pinned)
+    run(one)
+    age(tmp_path / "store")
+    assert name in kinds(one, tmp_path / "store")
+    assert name not in kinds(two, tmp_path / "store")
+    run(two)  # whose record says what it uses
+    age(tmp_path / "store")
+    assert name not in kinds(one, tmp_path / "store")
+
+
+def test_what_vanishes_while_it_is_looked_at_is_passed_over(
+    fakes: FakeStages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(tmp_path)
+    gone = tmp_path / "tmp" / "tsp-shard-gone"
+    (tmp_path / "tmp" / "tsp-join-left").mkdir()
+    (tmp_path / "cache" / "tsp" / "videos").mkdir(parents=True)
+    glob = Path.glob
+
+    def with_gone(self: Path, pattern: str) -> list[Path]:
+        return [*glob(self, pattern), *([gone] if pattern == "tsp-shard-*" else [])]
+
+    monkeypatch.setattr(Path, "glob", with_gone)
+    found = find_garbage(config, keep_hours=-1.0)
+    assert [item.uri for item in found] == [str(tmp_path / "tmp" / "tsp-join-left")]
+
+
 def test_what_a_run_under_way_uses_stays(fakes: FakeStages, tmp_path: Path) -> None:
     config, root = config_of(tmp_path), str(tmp_path / "store")
     run(config)

@@ -158,15 +158,20 @@ def test_videos_left_out_are_listed_once(tmp_path: Path) -> None:
         schemas.write_table(uri, schemas.table_from_rows(rows, schema), schema)
     reasons = {name: {"code": "crashed", "reason": "the decoder"} for name in ("b", "c")}
     manifest = {"manifest_version": 1, "quarantined": reasons}
+    training = {"quarantined": [{"video": "d", "epoch": 1, "reason": "hangs"}]}
     current = {
         "ingest": published(tmp_path, "ingest", {"quarantine.parquet": tmp_path / "v.parquet"}),
         "gvf": published(tmp_path, "gvf", {"gvf.parquet": tmp_path / "g.parquet"}),
+        "pretrain": published(
+            tmp_path, "pretrain", {"training.json": json.dumps(training).encode()}
+        ),
         "export": published(tmp_path, "export", {"manifest.json": json.dumps(manifest).encode()}),
         "evaluate": published(tmp_path, "evaluate", {}),
     }
     found = [(item.video, item.stage, item.code, item.reason) for item in quarantined(current)]
     assert found == [
         ("b", "ingest", "truncated", "28 of 50 frames"),
+        ("d", "pretrain", "training", "hangs"),
         ("c", "export", "crashed", "the decoder"),
     ]
 

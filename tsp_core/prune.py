@@ -1,7 +1,8 @@
 """What nothing refers to any more: `tsp prune`.
 
 An artifact is referred to by the record of a dataset's newest run (`ROOT/runs/*.json`, whichever
-dataset it is), by the configuration that is given, or by the note of a run that is under way.
+dataset it is), by the configuration that is given, or by the note of a run that is under way; also
+one whose checkpoint or GVFs such a configuration names.
 Shards are referred to as long as an artifact that was merged from their folder is: they make its
 next run incremental. Proxies are as long as an artifact of ingest with their settings lists their
 video. Uploads in several parts that were never completed are visible to nobody. What was written
@@ -10,6 +11,8 @@ within the last hours is left alone in any case.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import shutil
 import tempfile
@@ -23,7 +26,7 @@ from tsp_core import artifacts, pipeline, schemas, storage, underway
 from tsp_core.artifacts import MARKER, Marker
 from tsp_core.config import STAGE_NAMES, Config
 from tsp_core.errors import ObjectNotFoundError
-from tsp_core.runs import read_records
+from tsp_core.runs import artifacts_named, read_records
 from tsp_core.storage import ObjectInfo
 from tsp_core.video import proxy_files
 from tsp_core.video.files import proxy_cache, video_cache
@@ -32,7 +35,10 @@ KEEP_HOURS = 24.0
 _NOTE_DAYS = 30.0  # a run without a sign of life for so long is not going to be continued
 _CACHE_DAYS = 30.0  # the cache may serve other roots: only what nobody used for long
 _UPLOAD_HOURS = 24.0  # an upload under way has no note; its parts are minutes apart
-_TEMPORARY = ("tsp-shard-*", "tsp-export-*", "tsp-pretrain-*")
+_TEMPORARY = tuple(
+    f"tsp-{name}-*"
+    for name in ("shard", "export", "pretrain", "join", "samples", "features", "events")
+)
 _SHARDED = ("ingest", "gvf", "export")
 _FOLDERS = (*STAGE_NAMES, "shards", proxy_files.FOLDER, "training", "runs", underway.FOLDER)
 _HOUR, _DAY = 3600.0, 86400.0
@@ -112,7 +118,9 @@ def remove(config: Config, garbage: list[Garbage], *, keep_hours: float = KEEP_H
 def _references(config: Config) -> _References:
     found = _References()
     refs = [f"{ref.stage}/{ref.fingerprint}" for ref in pipeline.published(config).values()]
+    refs += artifacts_named(config)
     for record in read_records(config.root_uri):
+        refs += record.uses
         refs += [f"{name}/{entry.recipe.fingerprint}" for name, entry in record.stages.items()]
     for item in storage.list_objects(storage.join(config.root_uri, underway.FOLDER)):
         if (item.modified_at or time.time()) > time.time() - _NOTE_DAYS * _DAY:
@@ -224,11 +232,14 @@ def _is_old(items: list[ObjectInfo]) -> bool:
 def _in_cache(config: Config, references: _References) -> Iterator[Garbage]:
     cache_dir = config.runtime.cache_dir
     for path in sorted([*video_cache(cache_dir).glob("*"), *proxy_cache(cache_dir).glob("*/*")]):
-        used_at = path.stat().st_mtime
+        (stat,) = _stats([path]) or (None,)
+        if stat is None:
+            continue
+        used_at = stat.st_mtime
         is_known = path.name.split(".")[0] in references.content_hashes
         is_old = used_at < time.time() - _CACHE_DAYS * _DAY
         if path.name.startswith("incoming-") or (is_old and not is_known):
-            size = path.stat().st_size
+            size = stat.st_size
             yield Garbage(kind="file", uri=str(path), size_bytes=size, modified_at=used_at)
 
 
@@ -236,13 +247,31 @@ def _temporary_folders() -> Iterator[Garbage]:
     """What killed runs of this machine left in its folder for temporary files."""
     for pattern in _TEMPORARY:
         for folder in Path(tempfile.gettempdir()).glob(pattern):
-            stats = [path.stat() for path in [folder, *folder.rglob("*")]]
+            stats = _stats([folder, *_within(folder)])
+            if not stats:
+                continue
             yield Garbage(
                 kind="temporary folder",
                 uri=str(folder),
                 size_bytes=sum(item.st_size for item in stats),
                 modified_at=max(item.st_mtime for item in stats),
             )
+
+
+def _within(folder: Path) -> list[Path]:
+    try:
+        return list(folder.rglob("*"))
+    except OSError:  # another run is just removing it
+        return []
+
+
+def _stats(paths: list[Path]) -> list[os.stat_result]:
+    """What is known of those that are still there; runs under way make and remove such files."""
+    found = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            found.append(path.stat())
+    return found
 
 
 def _garbage(kind: str, uri: str, items: list[ObjectInfo]) -> Garbage:

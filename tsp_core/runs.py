@@ -18,8 +18,8 @@ from tsp_core.errors import ArtifactError, ObjectNotFoundError
 from tsp_core.pipeline import is_needed
 from tsp_core.stages.base import StageReport
 
-RECORD_VERSION = 2
-_READABLE_VERSIONS = (1, 2)  # version 1 has no `seconds`
+RECORD_VERSION = 3
+_READABLE_VERSIONS = (1, 2, 3)  # version 1 has no `seconds`, version 2 no `uses`
 
 
 class StageRecord(Frozen):
@@ -31,11 +31,12 @@ class StageRecord(Frozen):
 
 
 class RunRecord(Frozen):
-    """The current artifacts of one dataset, by stage."""
+    """The current artifacts of one dataset, by stage, and those that its configuration names."""
 
     record_version: int = RECORD_VERSION
     name: str
     stages: dict[str, StageRecord]
+    uses: tuple[str, ...] = ()
 
 
 def record_uri(config: Config) -> str:
@@ -68,6 +69,19 @@ def read_records(root: str) -> list[RunRecord]:
     """
     found = storage.list_objects(storage.join(root, "runs"))
     return [_read(item.uri) for item in found if item.uri.endswith(".json")]
+
+
+def artifacts_named(config: Config) -> tuple[str, ...]:
+    """The artifacts of the root whose files a configuration names: `pretrain/0123456789abcdef`."""
+    root = config.root_uri.removeprefix("file://").rstrip("/")
+    named = (config.encoder.weights, config.export.checkpoint, config.gvf.file)
+    found = []
+    for uri in named:
+        if uri is not None and uri.removeprefix("file://").startswith(f"{root}/"):
+            stage, *rest = artifacts.below(root, uri).split("/")
+            if stage in STAGE_NAMES and rest:
+                found.append(f"{stage}/{rest[0]}")
+    return tuple(dict.fromkeys(found))
 
 
 def _read(uri: str) -> RunRecord:
@@ -116,6 +130,7 @@ def update_record(
     record = RunRecord(
         name=config.name,
         stages={name: entry for name, entry in kept.items() if is_needed(config, name)},
+        uses=artifacts_named(config),
     )
     text = json.dumps(record.model_dump(mode="json"), indent=1, sort_keys=True)
     storage.write_bytes(record_uri(config), text.encode())

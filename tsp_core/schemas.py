@@ -33,6 +33,8 @@ QUARANTINE_CODES = (
     "crashed",  # the decoder crashed on it
 )
 """Why a video is in quarantine, as short, stable words."""
+BOUND_TO_LIMITS = ("limits", "crashed")
+"""Codes that another limit, or a decoder that is better or less lucky, may change."""
 
 
 @dataclass(frozen=True, kw_only=True)

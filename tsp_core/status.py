@@ -207,6 +207,9 @@ def _left_out_by(stage: str, artifact: ArtifactRef) -> list[dict[str, Any]]:
         return _rows(artifact.file("quarantine.parquet"), "videos")
     if stage == "gvf" and "gvf.parquet" in files:
         return _rows(artifact.file("gvf.parquet"), "gvf")
+    if stage == "pretrain" and "training.json" in files:
+        training = json.loads(artifacts.read_file(artifact, "training.json"))
+        return [{**row, "code": "training"} for row in training.get("quarantined", [])]
     if stage == "export" and MANIFEST in files:
         manifest = parse_manifest(artifacts.read_file(artifact, MANIFEST), artifact.uri)
         return [{"video": name, **why} for name, why in manifest["quarantined"].items()]

@@ -119,6 +119,47 @@ def test_overlapping_clips_are_not_written_to() -> None:
         assert torch.allclose(found, encoder(clips.contiguous()), atol=1e-5)
 
 
+class Odd(nn.Module):
+    """An encoder of another kind: no layers of a ResNet, a path that depends on the numbers."""
+
+    feature_size = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv3d(3, 4, (3, 1, 1), padding=(1, 0, 0), padding_mode="replicate")
+        self.frames = nn.Conv2d(4, 4, 3)
+        self.fc = nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found = self.frames(self.stem(x).movedim(2, 1).flatten(0, 1))
+        found = found if found.mean() > 0 else -found
+        return self.fc(found.unflatten(0, (len(x), -1)).mean((1, 3, 4)))
+
+
+class OddResNet(Odd):
+    """One that torch cannot trace although it has the parts of a ResNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer1 = self.layer2 = self.layer3 = self.layer4 = nn.Identity()
+        self.layer2 = _Untraceable()
+
+
+class _Untraceable(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x if x.mean() > 0 else -x
+
+
+@pytest.mark.parametrize("kind", [Odd, OddResNet])
+def test_encoders_of_another_kind_run_as_they_are(kind: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    encoder = kind().eval()
+    clips = torch.randn(2, 3, 5, 8, 8)
+    found = forward_features(prepare_for_inference(encoder, device="cpu", precision="fp32"), clips)
+    with torch.inference_mode():
+        torch.testing.assert_close(found, encoder(clips))
+
+
 def on_a_processor(monkeypatch: pytest.MonkeyPatch, **capabilities: bool) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
 
@@ -178,6 +219,7 @@ class Compiler:
 
     def __init__(self, error: Exception | None = None) -> None:
         self.sizes: list[int] = []
+        self.layouts: set[bool] = set()
         self.error = error
 
     def __call__(self, module: nn.Module, *, dynamic: bool) -> Callable[..., torch.Tensor]:
@@ -185,6 +227,8 @@ class Compiler:
 
         def run(clips: torch.Tensor) -> torch.Tensor:
             self.sizes.append(len(clips))
+            last = torch.channels_last_3d
+            self.layouts.add(clips.is_contiguous(memory_format=last))
             if self.error is not None:
                 raise self.error
             return module(clips)
@@ -208,6 +252,7 @@ def test_compiled_encoders_see_one_batch_size(monkeypatch: pytest.MonkeyPatch) -
     compiler = Compiler()
     found = compiled_features(monkeypatch, compiler, clips)
     assert compiler.sizes == [4, 4, 4]
+    assert compiler.layouts == {True}  # else it is compiled once more
     with torch.inference_mode():
         expected = trained_looking("r2plus1d_tiny")(clips)
     for features, count in zip(found, (4, 2, 4), strict=True):

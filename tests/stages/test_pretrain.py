@@ -247,6 +247,23 @@ def test_always_trains_once_more_each_time(tmp_path: Path) -> None:
     assert pretrain.plan(make_config(tmp_path, retrain="never"), inputs).existing.uri == uris[-1]
 
 
+def test_earlier_runs_may_be_pruned(tmp_path: Path) -> None:
+    config, inputs = make_config(tmp_path, retrain="always"), make_inputs(tmp_path)
+    found = []
+    for _ in range(3):
+        plan = pretrain.plan(config, inputs)
+        found.append(publish_result(config, inputs, plan))
+    for earlier in found[:2]:
+        storage.delete(earlier.uri, recursive=True)
+    on_change = make_config(tmp_path)
+    assert pretrain.plan(on_change, inputs).existing == found[2]
+    following = pretrain.plan(config, inputs)
+    assert following.existing is None
+    assert following.recipe.config["run"] == 3
+    storage.delete(found[2].uri, recursive=True)
+    assert "run" not in pretrain.plan(on_change, inputs).recipe.config
+
+
 def test_only_what_training_reads_makes_it_stale(tmp_path: Path) -> None:
     config, inputs = make_config(tmp_path), make_inputs(tmp_path)
     before = pretrain.plan(config, inputs).recipe.fingerprint

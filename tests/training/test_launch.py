@@ -14,11 +14,9 @@ import pytest
 import torch
 
 from tests.training.tiny import make_job, make_trainer
-from tsp_core.config import PretrainConfig
 from tsp_core.errors import TrainingError, WeightsError, WorkerLostError
 from tsp_core.model.checkpoint import load_checkpoint
 from tsp_core.training import failures
-from tsp_core.training.cores import share_of_cores
 from tsp_core.training.job import (
     BEST_FILE,
     JOB_FILE,
@@ -237,6 +235,8 @@ def test_a_process_s_own_error_goes_before_a_lost_connection(tmp_path: Path) -> 
     [
         (WeightsError("no such file"), "WeightsError", "no such file"),
         (torch.OutOfMemoryError("40 GB"), "TrainingError", "lower pretrain.batch_size"),
+        (RuntimeError("CUDA error: out of memory"), "TrainingError", "lower pretrain.batch_size"),
+        (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED"), "TrainingError", "lower pretrain.batch_size"),
         (RuntimeError("DataLoader worker (pid 7) is killed"), "WorkerLostError", "was lost"),
         (RuntimeError("[gloo/pair.cc] Connection closed by peer"), "WorkerLostError", "was lost"),
         (ZeroDivisionError("division"), "TrainingError", "unexpected ZeroDivisionError: division"),
@@ -248,14 +248,3 @@ def test_errors_are_sorted_into_the_project_s_own(
     failure = _failure(error)
     assert failure.type == kind
     assert message in failure.message
-
-
-def test_cores_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    assert share_of_cores(PretrainConfig(), "cpu") == (8, 8)
-    assert share_of_cores(PretrainConfig(processes=8), "cpu") == (1, 0)
-    assert share_of_cores(PretrainConfig(processes=2), "cuda") == (4, 4)
-    assert share_of_cores(PretrainConfig(workers=0), "cuda") == (8, 0)
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    assert share_of_cores(PretrainConfig(), "cpu") == (2, 2)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tsp_core.model.encoders import build_encoder
-from tsp_core.training.modes import arrange_for, train_mode
+from tsp_core.training.modes import arrange_for, kept_statistics, train_mode
 
 CPU = torch.device("cpu")
 
@@ -53,3 +53,32 @@ def test_frozen_batch_norm_is_in_evaluation_mode_alone() -> None:
     assert kinds[False] == {nn.BatchNorm3d}
     train_mode(encoder, "local")
     assert all(module.training for module in encoder.modules())
+
+
+def test_other_paddings_and_weights_of_other_shapes_stay_as_they_are() -> None:
+    """As encoders of extensions may have them."""
+    torch.manual_seed(0)
+    plain = nn.ModuleDict(
+        {
+            "time": nn.Conv3d(3, 4, (3, 1, 1), padding=(1, 0, 0), padding_mode="replicate"),
+            "frame": nn.Conv2d(3, 4, 3),
+        }
+    )
+    arranged = copy.deepcopy(plain)
+    arrange_for(arranged, CPU)
+    clips, frames = torch.randn(2, 3, 5, 4, 4), torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(arranged["time"](clips), plain["time"](clips))
+    torch.testing.assert_close(arranged["frame"](frames), plain["frame"](frames))
+
+
+def test_a_blank_clip_leaves_the_statistics_alone() -> None:
+    encoder = build_encoder("r2plus1d_34")  # whose BatchNorm forgets nine tenths at each step
+    train_mode(encoder, "local")
+    before = copy.deepcopy(encoder.state_dict())
+    with kept_statistics(encoder):
+        encoder(torch.zeros(1, 3, 4, 16, 16))
+    assert all(module.training for module in encoder.modules())
+    for name, value in encoder.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    encoder(torch.zeros(2, 3, 16, 32, 32))
+    assert not torch.equal(encoder.stem[1].running_var, before["stem.1.running_var"])

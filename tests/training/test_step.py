@@ -186,5 +186,28 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(tmp_path: Path) -> None
     assert all(torch.equal(value, before[name]) for name, value in trainer.model.named_parameters())
 
 
+def test_a_validation_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
+    trainer = make_trainer(make_job(tmp_path))
+    with torch.no_grad():
+        trainer.model.fc2.bias.fill_(float("inf"))
+    message = (
+        r"the validation loss of epoch 1 is not finite\. Lower the learning rates \(pretrain\.st"
+    )
+    with pytest.raises(TrainingError, match=message):
+        trainer._validate()
+    assert trainer.position.best_epoch == -1
+    assert trainer.position.rows == []
+
+
+def test_a_blank_batch_changes_nothing_that_batch_norm_knows(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path)
+    trainer.model.train()
+    before = {name: value.clone() for name, value in trainer.model.named_buffers()}
+    empty = draw_batch(0, [])
+    trainer.step(empty, plan_of(4))
+    for name, value in trainer.model.named_buffers():
+        assert torch.equal(value, before[name]), name
+
+
 def test_classes_give_the_action_head_its_width(tmp_path: Path) -> None:
     assert tiny_trainer(tmp_path).model.fc1.out_features == len(CLASSES)

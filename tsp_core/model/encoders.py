@@ -90,6 +90,18 @@ def feature_size(name: str) -> int:
     return encoder_spec(name).feature_size
 
 
+def arrange_channels_last(module: nn.Module) -> None:
+    """Put the weights of 3-D convolutions into channels-last memory, in which kernels are fastest.
+
+    Weights of other shapes, such as an extension may have, stay as they are.
+    """
+    import torch
+
+    for parameter in module.parameters():
+        if parameter.dim() == 5:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
+
+
 def build_encoder(name: str) -> nn.Module:
     """Build an encoder with weights drawn from torch's global generator.
 

@@ -217,7 +217,8 @@ class _LargestActivation(fx.Interpreter):
 
 def _convolutions(traced: fx.GraphModule) -> Iterator[tuple[fx.Node, nn.Conv3d]]:
     for node in list(traced.graph.nodes):
-        if isinstance(conv := _layer(traced, node), nn.Conv3d):
+        conv = _layer(traced, node)
+        if isinstance(conv, nn.Conv3d) and conv.padding_mode == "zeros":
             yield node, conv
 
 

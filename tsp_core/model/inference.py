@@ -28,6 +28,7 @@ from torch import nn
 
 from tsp_core.config import Precision
 from tsp_core.errors import ConfigError
+from tsp_core.model.encoders import arrange_channels_last
 from tsp_core.model.fusion import fold_batch_norms, fuse_for_cpu
 
 _DTYPES: dict[Precision, torch.dtype] = {
@@ -35,6 +36,7 @@ _DTYPES: dict[Precision, torch.dtype] = {
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
 }
+_PARTS = ("stem", "layer1", "layer2", "layer3", "layer4")
 _cudnn_flags_lock = threading.Lock()
 _log = logging.getLogger(__name__)
 
@@ -58,8 +60,8 @@ def prepare_for_inference(
     """Copy an encoder into a form that is fast to run; the encoder itself stays as it is.
 
     Args:
-        encoder: Maps float clips [B, 3, L, H, W] to [B, F] through its modules `stem`, `layer1`
-            to `layer4` and `fc`, as those of `tsp_core.model.encoders` do.
+        encoder: Maps float clips [B, 3, L, H, W] to [B, F]. On a CPU one that does so through the
+            modules `stem` and `layer1` to `layer4`, each after the other, runs faster.
         device: Where it will run.
         precision: Arithmetic of weights and activations. A processor without instructions for bf16
             computes fp32 in its place, and a warning says so.
@@ -78,7 +80,8 @@ def prepare_for_inference(
             _log.warning("bf16: this processor lacks the instructions; fp32 is computed instead")
             dtype = torch.float32
         return PreparedEncoder(module=_for_cpu(module, dtype), device=device, dtype=dtype)
-    module = fold_batch_norms(module).to(device, dtype).to(memory_format=torch.channels_last_3d)
+    module = _rewritten(module, fold_batch_norms).to(device, dtype)
+    arrange_channels_last(module)
     run = _Compiled(module) if compiled else module
     return PreparedEncoder(module=run, device=device, dtype=dtype)
 
@@ -117,13 +120,32 @@ def _exact_kernels(device: torch.device) -> Iterator[None]:
 
 
 def _for_cpu(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Rewrite an encoder's parts; the stem's output is the largest, so layer 1 goes with it."""
-    children: Any = module
-    module.stem = fuse_for_cpu(nn.Sequential(children.stem, children.layer1))
-    module.layer1 = nn.Identity()
-    for name in ("layer2", "layer3", "layer4"):
-        setattr(module, name, fuse_for_cpu(getattr(module, name)))
-    return module.to(dtype)  # only now: batch norms are folded in the weights' own precision
+    """Rewrite an encoder, if it has the parts of a ResNet."""
+    if all(isinstance(getattr(module, name, None), nn.Module) for name in _PARTS):
+        module = _rewritten(module, _with_fused_parts)
+    module = module.to(dtype)  # only now: batch norms are folded in the weights' own precision
+    arrange_channels_last(module)
+    return module
+
+
+def _with_fused_parts(module: nn.Module) -> nn.Module:
+    """Fuse part by part; the stem's output is the largest, so layer 1 goes with it."""
+    parts: dict[str, nn.Module] = {name: getattr(module, name) for name in _PARTS}
+    first = nn.Sequential(parts.pop("stem"), parts.pop("layer1"))
+    fused = {"stem": fuse_for_cpu(first), "layer1": nn.Identity()}
+    fused |= {name: fuse_for_cpu(part) for name, part in parts.items()}
+    for name, part in fused.items():
+        setattr(module, name, part)
+    return module
+
+
+def _rewritten(module: nn.Module, rewrite: Callable[[nn.Module], nn.Module]) -> nn.Module:
+    """Rewrite an encoder; one of an extension that torch cannot trace runs as it is."""
+    try:
+        return rewrite(module)
+    except Exception as error:  # tracing runs the encoder's own code
+        _log.warning("the encoder cannot be rewritten and runs as it is, slower: %s", error)
+        return module
 
 
 def has_bf16_instructions() -> bool:
@@ -157,12 +179,15 @@ class _Compiled:
             return self._module(clips)
         count = len(clips)
         self._batch_size = max(self._batch_size, count)
-        missing = clips[:1].expand(self._batch_size - count, *clips.shape[1:])
+        if count < self._batch_size:  # `cat` of clips and a view of them forgets the layout
+            missing = clips[:1].expand(self._batch_size - count, *clips.shape[1:])
+            filled = torch.cat([clips, missing])
+            clips = filled.contiguous(memory_format=torch.channels_last_3d)
         try:
-            return self._compiled(torch.cat([clips, missing]) if len(missing) else clips)[:count]
+            return self._compiled(clips)[:count]
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, OSError) as error:
             _log.warning("compiling the encoder fails, it runs uncompiled: %s", error)
             self._compiled = None
-            return self._module(clips)
+            return self._module(clips)[:count]

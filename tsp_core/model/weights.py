@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from tsp_core import extensions
 from tsp_core.config import EncoderConfig
 from tsp_core.draws import seeded_draws
 from tsp_core.errors import WeightsError
@@ -122,8 +123,12 @@ def check_encoder(state: Mapping[str, torch.Tensor], *, asked: str | None, label
 
 
 def encoder_from_state(name: str, state: Mapping[str, torch.Tensor]) -> nn.Module:
-    """Build an encoder that has the given state, without drawing random weights first."""
-    with torch.device("meta"):
+    """Build an encoder that has the given state.
+
+    The project's own are built without drawing weights first; those of extensions may hold tensors
+    that are not in the state.
+    """
+    with torch.device("meta") if name in extensions.ENCODERS.builtin else seeded_draws(0):
         encoder = build_encoder(name)
     complete: State = {
         key: torch.zeros((), dtype=torch.int64) if key.endswith(_COUNTER) else value

@@ -75,9 +75,10 @@ def plan(config: Config, inputs: Inputs) -> Plan:
         if kept is not None:
             return _kept(kept, recipe)
     newest = None
+    recipe = history.last_published(config.root_uri, config.name, recipe, _classes(inputs))
     while (found := artifacts.find(config.root_uri, recipe)) is not None:
         newest = Plan(recipe=recipe, existing=found)
-        recipe = _following_run(recipe)
+        recipe = history.run_of(recipe, recipe.config.get("run", 0) + 1)
     if newest is None or config.pretrain.retrain == "always":
         return Plan(recipe=recipe, notes=_notes(config, recipe))
     return newest
@@ -195,12 +196,6 @@ def _of_subsets(clips: pa.Table, config: Config) -> pa.Table:
     """The clips of the two subsets that training uses."""
     subsets = pa.array([config.pretrain.train_subset, config.pretrain.valid_subset])
     return clips.filter(pc.is_in(clips["subset"], value_set=subsets))
-
-
-def _following_run(recipe: Recipe) -> Recipe:
-    """The recipe of one more run with the same settings and data."""
-    run = recipe.config.get("run", 0) + 1
-    return recipe.model_copy(update={"config": {**recipe.config, "run": run}})
 
 
 def _pooling(config: Config) -> Literal["max", "avg", "none"]:

@@ -24,10 +24,10 @@ from tsp_core import artifacts, schemas, storage
 from tsp_core.artifacts import ArtifactRef, Recipe
 from tsp_core.config import Config
 from tsp_core.errors import ArtifactError, TooManyBadVideosError, VideoError
-from tsp_core.schemas import TableSchema
+from tsp_core.schemas import BOUND_TO_LIMITS, TableSchema
 from tsp_core.stages.base import Inputs, Plan, Shard, ShardReport, planned
 from tsp_core.stages.shard_files import Entry, Located, ShardFile, read_index
-from tsp_core.stages.verdicts import BOUND_TO_LIMITS, limits_key
+from tsp_core.stages.verdicts import limits_key
 
 _NOT_OF_THE_CONTENT = ("missing", "checksum")  # a later run may find the file again
 _FILE = "file"

@@ -12,10 +12,8 @@ from typing import Any
 
 from tsp_core import artifacts
 from tsp_core.config import Config
+from tsp_core.schemas import BOUND_TO_LIMITS
 from tsp_core.video.sandbox import DecodingLimits
-
-BOUND_TO_LIMITS = ("limits", "crashed")
-"""Codes that another limit, or a decoder that is better or less lucky, may change."""
 
 _UNDER = " under limits "
 

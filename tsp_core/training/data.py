@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 
 from tsp_core.config import ClipConfig
 from tsp_core.errors import VideoError
+from tsp_core.schemas import BOUND_TO_LIMITS
 from tsp_core.training.index import ClipIndex, open_index
 from tsp_core.training.suspects import ReadingNote
 from tsp_core.video.apart import ApartReader, Window, clip_reader
@@ -111,6 +112,8 @@ class ClipDataset(Dataset[RawBatch]):
         self._open: OrderedDict[int, _OpenVideo] = OrderedDict()
         self._open_proxies: OrderedDict[int, _OpenVideo] = OrderedDict()
         self._decoder = PictureDecoder()
+        # Each clip of a video that hangs would take as long, while other processes wait.
+        self._given_up: dict[int, VideoError] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         arguments = (self._folder, self._clip, self._cache_dir, self._limits, self._apart)
@@ -130,6 +133,8 @@ class ClipDataset(Dataset[RawBatch]):
                 frames[len(places)] = self._read(request)
                 places.append(place)
             except VideoError as error:
+                if error.code in BOUND_TO_LIMITS:
+                    self._given_up[self._video_of(request)] = error
                 failed.append(FailedClip(place=place, reason=str(error)))
         return RawBatch(
             frames=torch.from_numpy(frames[: len(places)]),
@@ -149,11 +154,18 @@ class ClipDataset(Dataset[RawBatch]):
     def _read(self, request: Request) -> NDArray[np.uint8]:
         if self._index is None:
             self._index = open_index(self._folder)
+        number = self._video_of(request)
+        if number in self._given_up:
+            raise self._given_up[number]
         start = self._index.start(request.row, request.ratio)
         size = self._clip.crop_size
-        video = self._video(int(self._index.video_indices[request.row]))
+        video = self._video(number)
         frames = video.read(start, (request.top, request.left, size, size))
         return mirrored(frames) if request.flip else frames
+
+    def _video_of(self, request: Request) -> int:
+        assert self._index is not None
+        return int(self._index.video_indices[request.row])
 
     def _video(self, video_index: int) -> _OpenVideo:
         for kept in (self._open_proxies, self._open):

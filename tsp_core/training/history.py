@@ -36,6 +36,26 @@ def newest(root: str, dataset: str, recipe: Recipe, classes: Sequence[str]) -> A
     return None
 
 
+def run_of(recipe: Recipe, number: int) -> Recipe:
+    """The recipe of run `number`, counted from 0, with the settings and data of another run."""
+    config = {name: value for name, value in recipe.config.items() if name != "run"}
+    return recipe.model_copy(update={"config": config | ({"run": number} if number else {})})
+
+
+def last_published(root: str, dataset: str, recipe: Recipe, classes: Sequence[str]) -> Recipe:
+    """The recipe of the latest published run with these settings and data; else the first run's.
+
+    Those before it may have been pruned.
+    """
+    names = _names(_folder(root, dataset, recipe, classes))
+    known = {name.rsplit("-", 1)[-1] for name in names}
+    for number in range(len(names), 0, -1):
+        run = run_of(recipe, number)
+        if run.fingerprint in known and artifacts.find(root, run) is not None:
+            return run
+    return run_of(recipe, 0)
+
+
 def _folder(root: str, dataset: str, recipe: Recipe, classes: Sequence[str]) -> str:
     """The classes count as configuration: a head for other classes is of no use."""
     settings = {name: value for name, value in recipe.config.items() if name != "run"}

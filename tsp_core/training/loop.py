@@ -9,6 +9,7 @@ also where the processes have unequal numbers of foreground clips.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -27,7 +28,13 @@ from tsp_core.training.index import open_index
 from tsp_core.training.job import MetricRow, TrainingJob, TrainingUpdate
 from tsp_core.training.loader import Batch, ClipLoader
 from tsp_core.training.metrics import Sums
-from tsp_core.training.modes import arrange_for, autocast, loss_scaler, train_mode
+from tsp_core.training.modes import (
+    arrange_for,
+    autocast,
+    kept_statistics,
+    loss_scaler,
+    train_mode,
+)
 from tsp_core.training.samplers import ClipPlan
 from tsp_core.training.state import Position, fetch_state, load_state, save_state
 from tsp_core.training.suspects import fetch_suspects, suspects
@@ -148,8 +155,9 @@ class Trainer:
         # For encoders with dropout; hashes of integers are the same in every process.
         torch.manual_seed(hash((pretrain.seed, position.iteration, self.world.rank)))
         schedule.set_rates(self.optimizer, self._rates, self._schedule.factor(position.iteration))
-        batch = batch.or_blank()
-        with autocast(self.world.device, pretrain.precision):
+        is_blank, batch = len(batch) == 0, batch.or_blank()
+        statistics = kept_statistics(self.model) if is_blank else contextlib.nullcontext()
+        with statistics, autocast(self.world.device, pretrain.precision):
             outputs: HeadOutputs = self._parallel(batch.clips, batch.gvf)
         losses = tsp_losses(
             outputs,
@@ -186,7 +194,11 @@ class Trainer:
         return total
 
     def _validate(self) -> None:
-        """Validate, record the epoch's metrics, and move on to the next epoch."""
+        """Validate, record the epoch's metrics, and move on to the next epoch.
+
+        Raises:
+            TrainingError: The loss is not finite, or too many videos cannot be read.
+        """
         pretrain = self.job.pretrain
         self.world.share_buffers(self.model)
         plan = plan_validation(
@@ -204,7 +216,14 @@ class Trainer:
         for batch, outputs in predict_batches(self.model, loaded, precision=pretrain.precision):
             sums += validation_sums(outputs, batch)
             failed |= batch.failed
-        joined = Sums(*self.world.sum(sums).tolist())
+        summed = self.world.sum(sums)
+        if not torch.isfinite(summed).all():
+            raise TrainingError(
+                f"the validation loss of epoch {self.position.epoch + 1} is not finite. Lower the "
+                "learning rates (pretrain.stem_lr, pretrain.layers_lr, pretrain.heads_lr) or use "
+                "pretrain.precision: fp32 or bf16"
+            )
+        joined = Sums(*summed.tolist())
         if joined.failed:
             self._quarantine(plan, failed)
         self._finish_epoch(joined)

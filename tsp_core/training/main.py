@@ -29,7 +29,13 @@ from tsp_core.training.job import (
 UPDATE_PREFIX = "tsp-update "
 _SECONDS_BETWEEN_UPDATES = 0.5
 
-_OUT_OF_MEMORY = ("OutOfMemory", "DefaultCPUAllocator", "MemoryError")
+_OUT_OF_MEMORY = (
+    "OutOfMemory",
+    "out of memory",
+    "_ALLOC_FAILED",
+    "DefaultCPUAllocator",
+    "MemoryError",
+)
 _LOST = (
     "DistBackendError",
     "DistNetworkError",

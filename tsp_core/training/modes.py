@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tsp_core.config import Precision
+from tsp_core.model.encoders import arrange_channels_last
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -35,7 +37,8 @@ def arrange_for(model: nn.Module, device: torch.device) -> None:
     the fault of oneDNN's bf16 kernels, whose weight gradients of such 3-D convolutions are not
     finite for some shapes.
     """
-    model.to(device).to(memory_format=torch.channels_last_3d)
+    model.to(device)
+    arrange_channels_last(model)
     if device.type == "cpu":
         for module in model.modules():
             if type(module) is nn.Conv3d and _is_temporal(module):
@@ -51,6 +54,28 @@ def train_mode(model: nn.Module, batch_norm: Literal["local", "sync", "frozen"])
                 module.eval()
 
 
+@contextlib.contextmanager
+def kept_statistics(model: nn.Module) -> Iterator[None]:
+    """Let BatchNorm use its running statistics and keep them, as for a clip that is none.
+
+    SyncBatchNorm goes on: the processes wait for each other in it.
+    """
+    learning = [
+        module
+        for module in model.modules()
+        if isinstance(module, _BatchNorm)
+        and not isinstance(module, nn.SyncBatchNorm)
+        and module.training
+    ]
+    for module in learning:
+        module.eval()
+    try:
+        yield
+    finally:
+        for module in learning:
+            module.train()
+
+
 class _TemporalConv3d(nn.Conv3d):
     """A (k,1,1) convolution of [B, C, L, H, W], computed as a 2-D one of [B, C, L, H*W]."""
 
@@ -63,4 +88,5 @@ class _TemporalConv3d(nn.Conv3d):
 
 def _is_temporal(conv: nn.Conv3d) -> bool:
     across_pixels = (conv.kernel_size[1:], conv.stride[1:], conv.padding[1:], conv.dilation)
-    return across_pixels == ((1, 1), (1, 1), (0, 0), (1, 1, 1)) and conv.groups == 1
+    is_plain = conv.groups == 1 and conv.padding_mode == "zeros"
+    return is_plain and across_pixels == ((1, 1), (1, 1), (0, 0), (1, 1, 1))
