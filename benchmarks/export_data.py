@@ -1,7 +1,8 @@
 """Clips per second of the export's data path against the per-clip method.
 
-Decoding to normalised clips, without a model: all clips of a video in one pass, exact pixels,
-one decoding thread. `python -m benchmarks.export_data [--quick] [--videos FILE...]`
+Decoding to normalised clips, without a model: all clips of a video in one pass, exact pixels, one
+decoding thread; in this process, and in a worker process, as the stages decode by default.
+`python -m benchmarks.export_data [--quick] [--videos FILE...]`
 """
 
 from __future__ import annotations
@@ -17,17 +18,19 @@ import torch
 from benchmarks import baseline, measure
 from benchmarks.measure import Row
 from benchmarks.videos import h264_video
-from tsp_core.config import ClipConfig
+from tsp_core.config import ClipConfig, RuntimeConfig
 from tsp_core.video.clips import iter_clip_batches
 from tsp_core.video.decode import opened_video
 from tsp_core.video.frames import FrameResizer
 from tsp_core.video.probe import VideoProbe, probe
 from tsp_core.video.sampling import clip_grid
+from tsp_core.video.sandbox import DecodingLimits
 
 TARGETS = {16: 10, 4: 40, 1: 100}
 """Times the baseline's rate, by stride."""
 
 _CLIP = ClipConfig()
+_LIMITS = DecodingLimits.of(RuntimeConfig())
 _BATCH_SIZE = 16
 
 
@@ -46,12 +49,18 @@ def _measured(path: Path, quick: bool) -> list[Row]:
     for stride, target in TARGETS.items():
         works = {
             "baseline": _baseline(path, found, stride, num_clips=12 if quick else 30),
-            "ours": _ours(path, found, stride),
+            "ours": _ours(path, found, stride, limits=None),
+            "in a worker": _ours(path, found, stride, limits=_LIMITS),
         }
-        rates = measure.side_by_side(works, rounds=3 if quick else 5)
+        works["in a worker"]()  # which starts it
+        rates = measure.side_by_side(
+            works, rounds=3 if quick else 5, cpu_seconds=measure.cpu_seconds
+        )
         name = f"export data, stride {stride} ({path.name}: {what})"
         target_text = f">= {target}x"
         rows.append(measure.rate_row(name, rates["ours"], rates["baseline"], target=target_text))
+        name = f"export data in a worker process, stride {stride}"
+        rows.append(measure.rate_row(name, rates["in a worker"], rates["baseline"]))
     return rows + _breakdown(path, found)
 
 
@@ -70,12 +79,16 @@ def _baseline(path: Path, found: VideoProbe, stride: int, *, num_clips: int) -> 
     return work
 
 
-def _ours(path: Path, found: VideoProbe, stride: int) -> Callable[[], int]:
+def _ours(
+    path: Path, found: VideoProbe, stride: int, *, limits: DecodingLimits | None
+) -> Callable[[], int]:
     grid = clip_grid(found.timeline, _CLIP, stride)
     rotation = found.row["rotation_degrees"]
 
     def work() -> int:
-        batches = iter_clip_batches(path, found.timeline, rotation, _CLIP, grid, _BATCH_SIZE)
+        batches = iter_clip_batches(
+            path, found.timeline, rotation, _CLIP, grid, _BATCH_SIZE, limits=limits
+        )
         return sum(len(batch.clips) for batch in batches)
 
     return work

@@ -10,12 +10,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 Row = dict[str, Any]
 """A line of the results: name, value, baseline, ratio, unit, target, notes."""
@@ -55,6 +58,23 @@ def side_by_side(
             rates[name].cpu.append(count / (cpu_seconds() - cpu))
             rates[name].wall.append(count / (time.perf_counter() - wall))
     return rates
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process, of its children that ended, and of those that live."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    alive = sum(_child_seconds(pid) for pid in _children())
+    return time.process_time() + ended.ru_utime + ended.ru_stime + alive
+
+
+def _children() -> list[str]:
+    files = Path("/proc/self/task").glob("*/children")
+    return [pid for file in files for pid in file.read_text(encoding="ascii").split()]
+
+
+def _child_seconds(pid: str) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def ratio(ours: Rates, baseline: Rates) -> float:

@@ -5,10 +5,7 @@ CPU time is that of this process and its workers together. `python -m benchmarks
 
 from __future__ import annotations
 
-import os
-import resource
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,7 +28,6 @@ from tsp_core.video.sandbox import DecodingLimits, run_sandboxed
 _CLIP = ClipConfig()
 _BATCH_SIZE = 16
 _LIMITS = DecodingLimits.of(RuntimeConfig())
-_TICKS = os.sysconf("SC_CLK_TCK")
 Work = Callable[[], int]
 
 
@@ -56,7 +52,7 @@ def _compared(name: str, here: Work, apart: Work, *, rounds: int) -> Row:
     works = {"here": here, "apart": apart}
     for work in works.values():
         work()  # workers start, files come into the cache
-    rates = measure.side_by_side(works, rounds=rounds, cpu_seconds=_cpu_seconds)
+    rates = measure.side_by_side(works, rounds=rounds, cpu_seconds=measure.cpu_seconds)
     cpu, wall = (_overhead(rates["apart"], rates["here"], kind) for kind in ("cpu", "wall"))
     return measure.row(
         name,
@@ -121,28 +117,11 @@ def _start(rounds: int) -> Row:
     seconds = []
     path = h264_video(2)
     for _ in range(rounds):
-        pool, start = WorkerPool(), _cpu_seconds()
+        pool, start = WorkerPool(), measure.cpu_seconds()
         pool.call(probe, _LIMITS.for_file(path), path)
         pool.close()
-        seconds.append(_cpu_seconds() - start)
+        seconds.append(measure.cpu_seconds() - start)
     return measure.row("start a worker, first file", 1e3 * min(seconds), unit="CPU ms")
-
-
-def _cpu_seconds() -> float:
-    """CPU time of this process, of its children that ended, and of those that live."""
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    alive = sum(_child_seconds(pid) for pid in _children())
-    return time.process_time() + ended.ru_utime + ended.ru_stime + alive
-
-
-def _children() -> list[str]:
-    files = Path("/proc/self/task").glob("*/children")
-    return [pid for file in files for pid in file.read_text(encoding="ascii").split()]
-
-
-def _child_seconds(pid: str) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 if __name__ == "__main__":
