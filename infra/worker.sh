@@ -3,6 +3,7 @@
 # TSP_POOL_TYPE: process (runs on this machine) or kubernetes (a Job for each run, of TSP_IMAGE).
 set -eu
 cd "$(dirname "$0")/.."
+mkdir -p "${TMPDIR:-/tmp}" # Python takes another folder when this one is missing
 type="${TSP_POOL_TYPE:-process}"
 if [ "$type" = kubernetes ]; then
     template="$(mktemp)"
@@ -14,4 +15,6 @@ else
 fi
 prefect work-pool create --overwrite --type "$type" "$@" tsp
 python infra/deploy.py
-exec prefect worker start --pool tsp --type "$type" --with-healthcheck
+# A run that is killed together with this worker would stay `Running`, and the next wait for it.
+tsp automations apply || echo "worker.sh: no automation marks lost runs; see the lines above" >&2
+exec python infra/serve.py prefect worker start --pool tsp --type "$type" --with-healthcheck

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -19,6 +19,7 @@ from prefect.task_runners import TaskRunner
 
 from tasks.logs import forward_logs
 from tasks.policy import RETRY_DELAYS_SECONDS
+from tasks.workers import MODEL_STAGES, uses_gpu
 from tsp_core import storage
 from tsp_core.config import Config, RayResources
 from tsp_core.errors import ConfigError, WorkerLostError
@@ -96,38 +97,76 @@ def _options(asked: RayResources) -> dict[str, Any]:
     }
 
 
-def resources(config: Config, stage: str, nodes: Sequence[Mapping[str, Any]]) -> RayResources:
+def resources(
+    config: Config,
+    stage: str,
+    nodes: Sequence[Mapping[str, Any]],
+    *,
+    flow_has_gpu: Callable[[Config], bool] = uses_gpu,
+) -> RayResources:
     """What a shard asks for: `runtime.ray_resources`, and defaults for what it leaves open.
+
+    Nodes with GPUs may be started by demand: none may be there yet. Shards of a model ask for one
+    all the same when the configuration wants GPUs or the flow itself has one.
 
     Args:
         config: The configuration.
         stage: A stage with shards.
         nodes: As `ray.nodes()` lists them.
+        flow_has_gpu: Tells whether models run on a GPU in the flow's own process.
     """
     present = [node["Resources"] for node in nodes if node["Alive"]]
-    asked = _default(config, stage, present)
     given = config.runtime.ray_resources.get(stage)  # type: ignore[call-overload]
+    if stage not in MODEL_STAGES:
+        asked = _DECODING
+    elif _wants_gpu(config, stage, given, present, flow_has_gpu=flow_has_gpu):
+        asked = _MODEL_ON_GPU
+    else:
+        asked = _model_on_cpu(present)
     if given is not None:
         asked = asked.model_copy(update=given.model_dump(exclude_none=True))
     if not any(_fits(asked, node) for node in present):
+        on_cpu = f", or set its gpus to 0 for CPUs ({stage}: {{gpus: 0}})"
         _logger.warning(
             "%s: no node of the Ray cluster has %g CPUs, %g GPUs and %g GiB (%s); the shards wait "
-            "for one that has. Lower runtime.ray_resources.%s if none will join",
+            "for one that has. Lower runtime.ray_resources.%s if none will join%s",
             *(stage, asked.cpus, asked.gpus, asked.memory_gib, asked.model_dump(), stage),
+            on_cpu if asked.gpus and config.runtime.device == "auto" else "",
         )
     return asked
 
 
-def _default(config: Config, stage: str, nodes: Sequence[Mapping[str, float]]) -> RayResources:
-    if stage == "ingest":
-        return _DECODING
-    has_gpu = any(node.get("GPU", 0) > 0 for node in nodes)
+def _wants_gpu(
+    config: Config,
+    stage: str,
+    given: RayResources | None,
+    nodes: Sequence[Mapping[str, float]],
+    *,
+    flow_has_gpu: Callable[[Config], bool],
+) -> bool:
+    """Whether shards of a model run on GPUs; says how to ask for them where nothing tells."""
+    if given is not None and given.gpus is not None:
+        return given.gpus > 0
     device = config.runtime.device
-    if device == "cuda" or (device == "auto" and has_gpu):
-        return _MODEL_ON_GPU
-    largest = max((node.get("CPU", 0) for node in nodes), default=0)
+    if device != "auto":
+        return device == "cuda"
+    if any(node.get("GPU", 0) > 0 for node in nodes) or flow_has_gpu(config):
+        return True
+    _logger.warning(
+        "%s: runtime.device is 'auto' and neither a node of the Ray cluster nor the flow's machine "
+        "has a GPU now, so the shards run on CPUs, and no node with a GPU is started for them. To "
+        "have one started set runtime.ray_resources.%s.gpus to %g, or runtime.device to 'cuda' "
+        "(training, which stays with the flow, then needs one too); where CPUs are meant, to 'cpu'",
+        *(stage, stage, _MODEL_ON_GPU.gpus),
+    )
+    return False
+
+
+def _model_on_cpu(nodes: Sequence[Mapping[str, float]]) -> RayResources:
+    """The default on CPUs, and no more of them than the largest node has."""
     cpus = _MODEL_ON_CPU.cpus
     assert cpus is not None
+    largest = max((node.get("CPU", 0) for node in nodes), default=0)
     return _MODEL_ON_CPU.model_copy(update={"cpus": min(cpus, largest or cpus)})
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import os
-
 from tsp_core.config import Config
+from tsp_core.training.cores import available_cores
 
-_MODEL_STAGES = frozenset({"gvf", "export"})
+MODEL_STAGES = frozenset({"gvf", "export"})
+"""Stages whose shards run a model; those of the others only decode."""
 
 
 def num_workers(config: Config, stage: str) -> int:
-    """`runtime.workers`; by default the cores, or one where a GPU does the work."""
+    """`runtime.workers`; by default the cores, or one where a GPU does the work.
+
+    Raises:
+        ConfigError: TSP_CORES is not a number of cores.
+    """
     if config.runtime.workers is not None:
         return config.runtime.workers
-    cores = len(os.sched_getaffinity(0))
-    if stage not in _MODEL_STAGES:
+    cores = available_cores()
+    if stage not in MODEL_STAGES:
         return cores
     if uses_gpu(config):
         return 1

@@ -78,6 +78,8 @@ def ray_cluster() -> Iterator[RayCluster]:
     import ray
     from ray.cluster_utils import Cluster
 
+    # Ray notes the cluster there, whatever `temp_dir` is, and does not make the folder.
+    Path(tempfile.gettempdir(), "ray").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="ray-") as folder:  # short, for the sockets' paths
         node = {
             "num_cpus": 1,

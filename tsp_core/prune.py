@@ -37,7 +37,7 @@ _CACHE_DAYS = 30.0  # the cache may serve other roots: only what nobody used for
 _UPLOAD_HOURS = 24.0  # an upload under way has no note; its parts are minutes apart
 _TEMPORARY = tuple(
     f"tsp-{name}-*"
-    for name in ("shard", "export", "pretrain", "join", "samples", "features", "events")
+    for name in (*STAGE_NAMES, "shard", "join", "samples", "features", "events", "deploy")
 )
 _SHARDED = ("ingest", "gvf", "export")
 _FOLDERS = (*STAGE_NAMES, "shards", proxy_files.FOLDER, "training", "runs", underway.FOLDER)

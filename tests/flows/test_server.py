@@ -52,7 +52,7 @@ def test_deployments_run_on_a_worker(tiny_demo: Path, tmp_path: Path) -> None:
         check_logs(server)
 
 
-def active_schedules(server: PrefectServer) -> dict[str, bool]:
+def active_schedules(server: PrefectServer) -> dict[str | None, bool]:
     deployments = post(server, "deployments/filter")
     schedules = [schedule for item in deployments for schedule in item["schedules"]]
     return {schedule["slug"]: schedule["active"] for schedule in schedules}
@@ -65,6 +65,11 @@ def check_that_a_worker_leaves_schedules_on(server: PrefectServer) -> None:
         if item["name"] == "catalogue"
     ]
     server.prefect("deployment", "schedule", "resume", "tsp-catalogue/catalogue", tick)
+    # As the UI makes them: without a slug.
+    weekly = ("tsp/full-pipeline", "--cron", "0 3 * * 1", "--no-active")
+    server.prefect("deployment", "schedule", "create", *weekly)
+    expected = {"nightly": False, "tick": True, None: False}
+    assert active_schedules(server) == expected
     deployed = subprocess.run(
         [sys.executable, REPOSITORY / "infra" / "deploy.py"],
         cwd=REPOSITORY,
@@ -74,7 +79,7 @@ def check_that_a_worker_leaves_schedules_on(server: PrefectServer) -> None:
         timeout=240,
     )
     assert deployed.returncode == 0, deployed.stdout + deployed.stderr
-    assert active_schedules(server) == {"nightly": False, "tick": True}
+    assert active_schedules(server) == expected
     given = {item["name"]: item["parameters"] for item in post(server, "deployments/filter")}
     assert given["full-pipeline"] == {"config": "/data/mine.yaml"}
     assert given["catalogue"] == {}

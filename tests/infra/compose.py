@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -34,6 +34,9 @@ SECRETS = {
     "AWS_ACCESS_KEY_ID": "tsp-access",
     "AWS_SECRET_ACCESS_KEY": "planted-s3cr3t-77ab",
 }
+READ_ONLY = "/proc/read-only"
+"""Stands for what a service may not write; nobody may write there, root neither."""
+
 _VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 
 
@@ -122,6 +125,19 @@ def stack(folder: Path) -> Iterator[Stack]:
         yield Stack(server=server, store=store, database_port=database_port, folder=folder)
 
 
+def writable(service: Mapping[str, Any], path: str, folder: Path) -> str:
+    """Where a path of a service is below `folder`; READ_ONLY where its container may not write."""
+    mounted = [*service.get("tmpfs", []), *(_mount(text) for text in service.get("volumes", []))]
+    is_mounted = any(PurePosixPath(path).is_relative_to(at) for at in mounted)
+    return f"{folder}{path}" if is_mounted or not service.get("read_only") else READ_ONLY
+
+
+def _mount(volume: str) -> str:
+    """Where a volume that may be written is; of one that may not, a path that nothing is below."""
+    _, at, *options = volume.split(":")
+    return READ_ONLY if "ro" in options else at
+
+
 def _moved(environment: Mapping[str, str], ports: Mapping[str, int]) -> dict[str, str]:
     """Environment of a service with the other services' addresses."""
     moved = {}
@@ -187,12 +203,14 @@ def _server(
     assert program == "prefect"
     arguments = [{"0.0.0.0": "127.0.0.1", "4200": str(port)}.get(word, word) for word in arguments]
     api_url = f"http://127.0.0.1:{port}/api"
+    pages = service["environment"].get("PREFECT_SERVER_UI_STATIC_DIRECTORY", "/opt/venv")
     own = {
         "HOME": str(folder),
         "PREFECT_HOME": str(folder / "prefect"),
         "PREFECT_SERVER_DATABASE_HOST": "127.0.0.1",
         "PREFECT_SERVER_DATABASE_PORT": str(ports["database"]),
         "PREFECT_SERVER_UI_API_URL": api_url,
+        "PREFECT_SERVER_UI_STATIC_DIRECTORY": writable(service, pages, folder),
     }
     environment = {**_clean_environment(), **service["environment"], **own}
     log = folder / "server.log"
@@ -247,6 +265,7 @@ def _worker(
     script = script.replace("/opt/tsp/", f"{REPOSITORY}/")
     environment = {
         **server.environment,
+        "TMPDIR": writable(service, service["environment"]["TMPDIR"], folder),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PREFECT_WORKER_WEBSERVER_PORT": str(health_port),
         "PREFECT_WORKER_QUERY_SECONDS": "1",

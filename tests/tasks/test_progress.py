@@ -118,3 +118,10 @@ def test_workers() -> None:
     assert num_workers(runtime(workers=5), "gvf") == 5
     assert num_workers(runtime(device="cuda"), "export") == 1
     assert num_workers(runtime(device="cpu"), "ingest") >= num_workers(runtime(device="cpu"), "gvf")
+
+
+def test_workers_follow_the_cores_that_are_meant_for_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TSP_CORES", "1")
+    assert num_workers(runtime(device="cpu"), "ingest") == 1

@@ -144,7 +144,7 @@ def _summary(annotated: list[AnnotatedVideo], found: SegmentSet) -> dict[str, An
 
 def _publish(root: str, recipe: Recipe, found: SegmentSet, summary: dict[str, Any]) -> ArtifactRef:
     subsets = {str(subset): names for subset, names in found.videos.items()}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="tsp-annotate-") as folder:
         segments, problems = Path(folder, "segments.parquet"), Path(folder, "problems.parquet")
         write_table(str(segments), segments_table(found.segments, found.classes), SEGMENTS)
         write_table(str(problems), problems_table(found.problems), PROBLEMS)

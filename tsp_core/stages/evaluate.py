@@ -75,7 +75,7 @@ def _publish(root: str, recipe: Recipe, evaluation: Evaluation) -> ArtifactRef:
     from tsp_core.evaluation.report import render_chart, render_html, render_markdown
 
     num_classes = evaluation.predictions.schema.field("action_logits").type.list_size
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="tsp-evaluate-") as folder:
         tables = {
             Path(folder, "predictions.parquet"): (
                 evaluation.predictions,

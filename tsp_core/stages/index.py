@@ -82,7 +82,7 @@ def finish(
     progress(
         Progress(stage="index", done=len(clips), total=len(clips), unit="segments", message="done")
     )
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="tsp-index-") as folder:
         path = Path(folder, "clips.parquet")
         write_table(str(path), clips, CLIPS)
         files: dict[str, Path | bytes] = {path.name: path}
