@@ -36,12 +36,13 @@ def init(
     The format of the annotations is detected; nothing is decoded.
     """
     from tsp_core import starter
+    from tsp_core.annotations.detect import videos_folder
 
     if out.exists() and not force:
         raise ConfigError(f"--out {out}: exists already; give another name, or --force")
     found = starter.look(videos, annotations or ())
     folder = str(out.absolute().parent)
-    name = name or dataset_name(found.videos, folder)
+    name = name or dataset_name(videos_folder(found.videos), folder)
     text = starter.render(found, name=name, root=root, folder=folder)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text, encoding="utf-8")
@@ -50,12 +51,19 @@ def init(
         f"{found.num_matched} of them have a file; {len(found.classes)} classes",
         file=sys.stderr,
     )
+    for line in starter.to_mend(found):
+        print(line, file=sys.stderr)
     print(f"next: tsp run {out} --dry-run", file=sys.stderr)
 
 
 def dataset_name(videos: str, folder: str) -> str:
-    """Name a dataset after the folder of its videos, or the one above if that is 'videos'."""
-    parts = [part for part in re.split(r"[/\\]+", videos) if part and "*" not in part]
+    """Name a dataset after the folder of its videos, or the one above if that is 'videos'.
+
+    Args:
+        videos: The folder.
+        folder: That of the configuration, for videos in no folder with a name of its own.
+    """
+    parts = [part for part in re.split(r"[/\\]+", videos) if part]
     candidates = [*reversed(parts), Path(folder).name, "dataset"]
     named = next(part for part in candidates if part.lower() not in ("videos", "video", "clips"))
     return re.sub(r"[^A-Za-z0-9._-]+", "-", named).strip("-._") or "dataset"

@@ -4,20 +4,45 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, ClassVar
 
+import fsspec
 import pytest
 import yaml
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.spec import AbstractFileSystem
 
 from tsp_core.annotations.detect import detect_format, find_annotations
 from tsp_core.config.io import load_config
 from tsp_core.errors import AnnotationError, ConfigError
-from tsp_core.starter import look, render
+from tsp_core.starter import look, render, to_mend
 
 PLAIN = "video,label,t-start,t-end,subset\na,jump,0,2,training\na,run,4,5,training\nb,run,1,3,val\n"
 RELEASED = (
     "video-name,t-start,t-end,action-label,video-duration,filename,fps,video-frames,"
     "temporal-region-label\na,0,2,jump,9,a.mp4,30,270,Action\na,2,9,,9,a.mp4,30,270,No action\n"
 )
+
+
+class CountedFiles(MemoryFileSystem):
+    """Notes the folders that are listed, one call each, as a disk's or an object store's are."""
+
+    protocol = "counted"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+    listed: ClassVar[list[str]] = []
+    find = AbstractFileSystem.find
+
+    def ls(self, path: str, detail: bool = True, **kwargs: Any) -> Any:
+        self.listed.append(self._strip_protocol(path))
+        return super().ls(path, detail=detail, **kwargs)
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return super()._strip_protocol(path.replace("counted://", "memory://"))
+
+
+fsspec.register_implementation("counted", CountedFiles, clobber=True)
 
 
 def activitynet(gap_seconds: float = 20.0) -> str:
@@ -117,11 +142,107 @@ def test_annotations_without_subsets_are_pointed_out(videos: Path) -> None:
     assert "The annotations name no subset, which training needs" in text
 
 
+def test_what_a_run_would_stop_by_is_told(videos: Path) -> None:
+    labels = videos.parent / "labels.csv"
+    labels.write_text(PLAIN + "b,run,5,4,val\nb,run,-1,4,val\n")
+    found = look(str(videos))
+    told = " ".join(to_mend(found))
+    assert (
+        "2 segments are wrong, and a run stops by them. The first: 'labels.csv': video 'b': "
+        in told
+    )
+    assert "[5.0, 4.0]: line 5: the end lies before the start; swap them" in told
+    assert "on_bad_segment: report" in told
+    text = render(found, name="x", root="r", folder="/")
+    assert "  # 2 segments are wrong" in text
+    assert "on_bad_segment" not in yaml.safe_load(text)["annotate"]
+    labels.write_text(PLAIN)
+    assert to_mend(look(str(videos))) == []
+
+
+def test_a_subset_that_is_missing_here_and_there_is_refused(videos: Path) -> None:
+    (videos.parent / "labels.csv").write_text(PLAIN + "c,run,1,3,\n")
+    with pytest.raises(
+        AnnotationError, match=r"labels.csv: line 5: video 'c': .*'subset' is empty"
+    ):
+        look(str(videos))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("x.csv", "video,label,start,end\na,jump,0,2\n", "add a column 'subset', or give"),
+        ("x.csv", RELEASED, "needs: give annotate.annotations as a mapping"),
+        (
+            "x.json",
+            '{"database": {"a": {"annotations": []}}}',
+            "add the key 'subset' to each video, or give",
+        ),
+    ],
+)
+def test_how_to_name_subsets_depends_on_the_format(
+    videos: Path, name: str, text: str, expected: str
+) -> None:
+    (videos.parent / name).write_text(text)
+    assert expected in " ".join(to_mend(look(str(videos))))
+
+
+def test_a_list_of_videos_is_not_taken_for_annotations(videos: Path) -> None:
+    listed = videos.parent / "list.csv"
+    listed.write_text("uri\nvideos/a.mp4\nvideos/b.mkv\n")
+    (videos.parent / "labels.csv").write_text(PLAIN)
+    found = look(str(listed))
+    assert (found.num_videos, found.annotations) == (2, str(videos.parent / "labels.csv"))
+    (videos.parent / "labels.csv").rename(videos.parent.parent / "above.csv")
+    assert look(str(listed)).annotations == str(videos.parent.parent / "above.csv")
+
+
+@pytest.mark.parametrize("pattern", ["**/*.mp4", "*.mp4", "[ab].mp4", "?.mp4"])
+def test_annotations_are_looked_for_beside_and_above_a_glob(videos: Path, pattern: str) -> None:
+    (videos.parent / "labels.csv").write_text(PLAIN)
+    labels = str(videos.parent / "labels.csv")
+    assert look(f"{videos}/{pattern}").annotations == labels
+    assert look(f"{videos.parent}/*/a.mp4").annotations == labels
+
+
+def test_folders_of_other_text_files_and_hidden_files_are_no_annotations(videos: Path) -> None:
+    folder = videos.parent
+    (folder / "labels.csv").write_text(PLAIN)
+    (folder / "._labels.csv").write_bytes(b"\0\5\26\7")
+    (folder / "notes").mkdir()
+    (folder / "notes" / "read_me.txt").write_text("hello")
+    (folder / "thumos").mkdir()
+    (folder / "thumos" / "._Run_val.txt").write_bytes(b"\0\5\26\7")
+    assert find_annotations(str(folder)) == [str(folder / "labels.csv")]
+
+
+def test_nothing_but_the_folder_and_those_in_it_is_listed(tmp_path: Path) -> None:
+    deep = tmp_path / "a [b] *c" / "one" / "two"
+    deep.mkdir(parents=True)
+    for folder in (deep, deep.parent, deep.parent.parent):
+        (folder / "Run_val.txt").write_text("a 0 1\n")
+    assert find_annotations(str(tmp_path / "a [b] *c")) == [str(deep.parent)]
+    assert find_annotations(str(tmp_path)) == [str(deep.parent.parent)]
+    assert find_annotations(str(tmp_path), below=("a [b] *c",)) == []
+
+
+def test_what_is_below_the_folders_beside_the_videos_is_not_listed() -> None:
+    for name in ("home/x.csv", "home/videos/more/a.mp4", "home/set/Run_val.txt"):
+        fsspec.filesystem("counted").pipe_file(f"/{name}", b"a 0 1")
+    CountedFiles.listed.clear()
+    assert find_annotations("counted:///home") == ["counted:///home/set", "counted:///home/x.csv"]
+    assert set(CountedFiles.listed) == {"/home", "/home/set", "/home/videos"}
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
         ({}, r"--annotations: no \.json, \.csv or THUMOS14 folder in"),
-        ({"a.csv": PLAIN, "b.csv": PLAIN}, r"several files may be meant .*: a\.csv, b\.csv; give"),
+        (
+            {"a.csv": PLAIN, "b.csv": PLAIN},
+            r"several files may be meant .*: a\.csv, b\.csv; give one \(--annotations PATH\), or "
+            r"one for each subset \(--annotations training=FILE --annotations validation=FILE\)",
+        ),
     ],
 )
 def test_no_or_several_annotations_are_refused(
@@ -133,10 +254,30 @@ def test_no_or_several_annotations_are_refused(
         look(str(videos))
 
 
-@pytest.mark.parametrize("given", [["a.json", "b.json"], ["training=", "x=y"]])
+def test_a_path_may_hold_an_equals_sign(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "k=v").mkdir()
+    for path in (tmp_path / "k=v" / "ann.csv", tmp_path / "k=v.csv"):
+        path.write_text(PLAIN)
+        assert look(str(videos), [str(path)]).annotations == str(path)
+    monkeypatch.chdir(tmp_path)
+    assert look(str(videos), ["k=v.csv"]).annotations == str(tmp_path / "k=v.csv")
+    (tmp_path / "k=v.csv").write_text("video,label,start,end\na,jump,0,2\n")
+    assert look(str(videos), ["training=k=v.csv"]).annotations == {
+        "training": str(tmp_path / "k=v.csv")
+    }
+
+
+@pytest.mark.parametrize("given", [["a.json", "b.json"], ["training=", "x=y"], ["x=a", "/b=c"]])
 def test_several_annotations_need_their_subsets(videos: Path, given: list[str]) -> None:
     with pytest.raises(ConfigError, match="give one path, or several as SUBSET=PATH"):
         look(str(videos), given)
+
+
+def test_two_files_for_one_subset_are_refused(videos: Path) -> None:
+    with pytest.raises(ConfigError, match=r"training=b\.csv: give each subset once"):
+        look(str(videos), ["training=a.csv", "training=b.csv"])
 
 
 def test_annotations_of_other_videos_are_refused(videos: Path) -> None:

@@ -7,7 +7,6 @@ read as the annotate stage reads them, so that what is wrong with them is said a
 from __future__ import annotations
 
 import itertools
-import posixpath
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,9 +15,14 @@ from dataclasses import dataclass
 import yaml
 
 from tsp_core import storage
-from tsp_core.annotations.detect import detect_format, find_annotations
+from tsp_core.annotations.detect import (
+    detect_format,
+    given_annotations,
+    only_annotations,
+)
+from tsp_core.annotations.judging import Problem, SegmentRules, check_subsets, judge_segment
 from tsp_core.annotations.matching import KnownVideo, match_videos
-from tsp_core.annotations.records import AnnotatedVideo
+from tsp_core.annotations.records import AnnotatedVideo, show
 from tsp_core.annotations.registry import read_annotations
 from tsp_core.config import ClipConfig, IngestConfig
 from tsp_core.errors import ConfigError
@@ -41,6 +45,7 @@ class Found:
         format: A key of the annotation formats.
         annotated: The annotations, as read.
         num_matched: Annotated videos that are among the files.
+        refused: Segments by which a run would stop.
     """
 
     videos: str
@@ -49,6 +54,7 @@ class Found:
     format: str
     annotated: tuple[AnnotatedVideo, ...]
     num_matched: int
+    refused: tuple[Problem, ...] = ()
 
     @property
     def num_per_subset(self) -> dict[str, int]:
@@ -83,17 +89,20 @@ def look(videos: str, annotations: Sequence[str] = ()) -> Found:
 
     Raises:
         ConfigError: There are no videos, no annotations, or several that may be meant.
-        AnnotationError: The annotations are wrong, or name none of the videos.
+        AnnotationError: The annotations are wrong, name none of the videos, or name a subset of
+            some and not of others.
     """
     videos = storage.absolute(videos)
     names = [source.name for source in list_sources(IngestConfig(videos=videos))]
-    source = _source(annotations) if annotations else _only_annotations(videos)
+    source = given_annotations(annotations) if annotations else only_annotations(videos)
     uris = [source] if isinstance(source, str) else list(source.values())
     formats = {detect_format(uri) for uri in uris}
     if len(formats) > 1:
         raise ConfigError(f"--annotations: files of several formats ({', '.join(sorted(formats))})")
     format_name = formats.pop()
     annotated = read_annotations(source, format_name)
+    if any(video.subset is not None for video in annotated):
+        check_subsets(annotated)
     known = {name: KnownVideo(name=name, duration_seconds=None) for name in names}
     return Found(
         videos=videos,
@@ -102,36 +111,38 @@ def look(videos: str, annotations: Sequence[str] = ()) -> Found:
         format=format_name,
         annotated=tuple(annotated),
         num_matched=len(match_videos(annotated, known, None)),
+        refused=_refused(annotated),
     )
 
 
-def _source(annotations: Sequence[str]) -> str | dict[str, str]:
-    if len(annotations) == 1 and "=" not in annotations[0]:
-        return storage.absolute(annotations[0])
-    pairs = [item.partition("=") for item in annotations]
-    if not all(subset and uri for subset, _, uri in pairs):
-        raise ConfigError(
-            f"--annotations {' '.join(annotations)}: give one path, or several as SUBSET=PATH "
-            "(training=train.csv)"
-        )
-    return {subset: storage.absolute(uri) for subset, _, uri in pairs}
+def _refused(annotated: Sequence[AnnotatedVideo]) -> tuple[Problem, ...]:
+    rules = SegmentRules(on_bad_segment="report")
+    judged = (
+        judge_segment(video, segment, rules) for video in annotated for segment in video.segments
+    )
+    return tuple(problem for problem in judged if problem is not None)
 
 
-def _only_annotations(videos: str) -> str:
-    folder = videos if storage.is_folder(videos) else posixpath.dirname(videos)
-    above = posixpath.dirname(folder.rstrip("/"))
-    found = find_annotations(folder)
-    found = found or find_annotations(above, below=(posixpath.basename(folder.rstrip("/")),))
-    if len(found) == 1:
-        return found[0]
-    where = f"in {storage.redact(folder)} or above it"
-    if not found:
-        raise ConfigError(
-            f"--annotations: no .json, .csv or THUMOS14 folder {where}; give its path (README, "
-            "'Your own dataset', shows the simplest format)"
-        )
-    shown = ", ".join(posixpath.basename(uri) for uri in found)
-    raise ConfigError(f"--annotations: several files may be meant {where}: {shown}; give one")
+def to_mend(found: Found) -> list[str]:
+    """What a run would stop by, and how to mend it; lines for people."""
+    lines = [] if found.num_per_subset else _no_subset(found.format)
+    if found.refused:
+        first = found.refused[0]
+        lines += [
+            f"{len(found.refused)} segments are wrong, and a run stops by them. The first:",
+            f"{show(first.file)}: video {show(first.video)}: {first.value}: {first.message}.",
+            "Mend them, or leave them out with `on_bad_segment: report` in the section annotate.",
+        ]
+    return lines
+
+
+def _no_subset(format_name: str) -> list[str]:
+    own = {"csv": "add a column 'subset'", "activitynet": "add the key 'subset' to each video"}
+    either = f"{own[format_name]}, or " if format_name in own else ""
+    return [
+        f"The annotations name no subset, which training needs: {either}give",
+        "annotate.annotations as a mapping {training: FILE, validation: FILE}.",
+    ]
 
 
 def render(found: Found, *, name: str, root: str, folder: str) -> str:
@@ -172,15 +183,12 @@ def _facts(found: Found) -> list[str]:
     ]
     if lengths:
         facts.append(f"Half of the actions are shorter than {statistics.median(lengths):.1f} s.")
-    return facts
+    return facts + to_mend(found)
 
 
 def _split(found: Found, train: str, valid: str) -> list[str]:
     if not found.num_per_subset:
-        return [
-            "The annotations name no subset, which training needs: add a column 'subset', or give",
-            "annotate.annotations as a mapping {training: FILE, validation: FILE}.",
-        ]
+        return ["The annotations name no subset; see above."]
     counts = ", ".join(f"{name} {count}" for name, count in found.num_per_subset.items())
     lines = [f"Videos per subset: {counts}."]
     if train == valid:

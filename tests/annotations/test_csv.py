@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tsp_core.annotations import plain_csv, tsp_csv
+from tsp_core.annotations.csv_rows import header_names
 from tsp_core.annotations.registry import FORMATS, read_annotations
 from tsp_core.errors import AnnotationError, ConfigError
 
@@ -53,7 +54,14 @@ def test_columns_may_come_in_any_order_among_others(tmp_path: Path) -> None:
     [
         ("", "rows.csv: the file is empty"),
         (HEADER, "holds no rows below its header"),
-        ("video;label;t-start;t-end\na;b;1;2\n", "header: no column 'video' .accepted: video, .*;"),
+        (
+            "video|label|t-start|t-end\na|b|1|2\n",
+            r"header: no column 'video' .accepted: video, .*\|t-end'; separate the columns",
+        ),
+        (
+            "video;label;t-start;t-end\na;b;0,5;2\n",
+            "line 2: t-start '0,5': expected a number of seconds with a decimal point",
+        ),
         ("video,label,t-start\na,b,1\n", "header: no column 't-end'"),
         ("video,label,t-start,start,t-end\na,b,1,1,2\n", "several columns for 't-start'"),
         (HEADER + "a,b,1\n", "line 2: 3 cells, but the header has 4"),
@@ -70,10 +78,25 @@ def test_plain_refuses_naming_the_line(tmp_path: Path, text: str, message: str) 
         plain_csv.read(write(tmp_path, text), None)
 
 
+@pytest.mark.parametrize("sign", [";", "\t"])
+def test_the_header_tells_what_separates_columns(tmp_path: Path, sign: str) -> None:
+    rows = [["video", "label", "start", "end"], ["a", "run, fast", "1", "2.5"]]
+    uri = write(tmp_path, "\n" + "".join(f"{sign.join(row)}\n" for row in rows))
+    (video,) = plain_csv.read(uri, None)
+    (action,) = video.segments
+    assert (action.label, action.end_seconds) == ("run, fast", 2.5)
+    assert header_names(uri) == rows[0]
+
+
 def test_plain_refuses_a_video_in_two_subsets(tmp_path: Path) -> None:
     rows = "video,label,t-start,t-end,subset\na,b,1,2,train\na,b,3,4,valid\n"
     with pytest.raises(AnnotationError, match="line 3: video 'a' is in the subset 'valid' here"):
         plain_csv.read(write(tmp_path, rows), None)
+    for empty, line, other in (("a,b,1,2,train", 2, 3), ("a,b,3,4,valid", 3, 2)):
+        cells = empty.rpartition(",")[0]
+        message = f"line {line}: video 'a': the column 'subset' is empty, but .* in line {other}"
+        with pytest.raises(AnnotationError, match=message):
+            plain_csv.read(write(tmp_path, rows.replace(empty, f"{cells},")), None)
     with pytest.raises(AnnotationError, match="line 2: subset 'train', but the configuration"):
         plain_csv.read(write(tmp_path, rows), "valid")
 

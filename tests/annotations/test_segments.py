@@ -106,6 +106,29 @@ def test_names_that_match_nothing_or_one_video_twice_are_refused() -> None:
         build(video("a"), video("v_a"), known={"v_a": 1.0})
 
 
+COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+
+
+@pytest.mark.parametrize(
+    ("annotated", "known"),
+    [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED), (COMPOSED, f"v_{DECOMPOSED}")],
+)
+def test_names_that_look_the_same_match(annotated: str, known: str) -> None:
+    found = build(video(annotated, segment(1, 2)), known={known: 9.0})
+    assert {s.video for s in found.segments} == {known}
+    assert codes(found) == []
+
+
+def test_a_name_as_written_is_taken_before_one_that_looks_the_same() -> None:
+    known = {COMPOSED: 9.0, DECOMPOSED: 9.0}
+    found = build(video(COMPOSED, segment(1, 2)), video(DECOMPOSED), known=known)
+    assert {s.video for s in found.segments} == {COMPOSED}
+    mixed = video("x\u00e9\u00e9")
+    ambiguous: dict[str, float | None] = {"x\u00e9e\u0301": 9.0, "xe\u0301\u00e9": 9.0}
+    with pytest.raises(AnnotationError, match=r"may mean 'x.* or 'x.*rename one of the files"):
+        build(mixed, known=ambiguous)
+
+
 def test_missing_and_quarantined_videos_keep_their_actions_without_background() -> None:
     videos = (video("a", segment(1, 2)), video("b", segment(3, 4)), video("c", segment(0, 9)))
     found = build(*videos, known={"b": None, "c": 9.0})

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tsp_core.annotations.registry import read_annotations
-from tsp_core.annotations.thumos14 import read
+from tsp_core.annotations.thumos14 import class_files, read
 from tsp_core.errors import AnnotationError
 
 
@@ -44,6 +44,19 @@ def test_the_subset_comes_from_the_ending_or_from_a_mapping(tmp_path: Path) -> N
     assert read(str(tmp_path / "test"), None)[0].subset == "test"
     videos = read_annotations({"training": valid, "validation": test}, "thumos14")
     assert {video.name: video.subset for video in videos} == {"v1": "training", "t1": "validation"}
+
+
+def test_other_files_and_hidden_ones_are_passed_over(tmp_path: Path) -> None:
+    hidden = {"._Diving_val": "\0\5\26"}
+    uri = write(tmp_path, Diving_val="v1 1 2\n", class_list="7 Diving\n", **hidden)
+    write(tmp_path / "notes", read_me="see the paper")
+    assert class_files(uri) == [f"{uri}/Diving_val.txt"]
+    assert [video.name for video in read(uri, "training")] == ["v1"]
+
+
+def test_a_mapping_tells_the_subset_of_unknown_endings(tmp_path: Path) -> None:
+    uri = write(tmp_path, Diving_dev="v1 1 2\n")
+    assert read(uri, "training")[0].subset == "training"
 
 
 def test_reads_from_an_object_store(tmp_path: Path) -> None:

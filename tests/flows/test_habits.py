@@ -179,3 +179,25 @@ def test_init_writes_a_configuration_that_plans(
     assert code == 2
     assert "exists already; give another name, or --force" in err
     assert tsp("init", "kitchen/videos", "--out", "kitchen/tsp.yaml", "--force")[0] == 0
+
+
+def test_init_tells_what_a_run_would_stop_by(
+    tsp: Tsp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "kitchen" / "videos").mkdir(parents=True)
+    (tmp_path / "kitchen" / "videos" / "a.mp4").write_bytes(b"x")
+    (tmp_path / "kitchen" / "a.csv").write_text("video,label,start,end\na,cut,2,1\n")
+    code, _, err = tsp("init", "kitchen/videos/**/*.mp4", "--root", "out")
+    assert code == 0, err
+    assert "The annotations name no subset, which training needs" in err
+    assert "'a.csv': video 'a': [2.0, 1.0]: line 2: the end lies before the start" in err
+    assert "name: kitchen\n" in (tmp_path / "tsp.yaml").read_text()
+    (tmp_path / "kitchen" / "b.csv").write_text("video,label,start,end\na,cut,1,2\n")
+    code, _, err = tsp("init", "kitchen/videos", "--force")
+    assert code == 2
+    option = "--annotations training=FILE --annotations validation=FILE"
+    assert option in " ".join(err.split())
+    (tmp_path / "kitchen" / "a.csv").write_text("video,label,start,end\nb,cut,1,2\n")
+    given = option.replace("FILE", "kitchen/a.csv", 1).replace("FILE", "kitchen/b.csv").split()
+    assert tsp("init", "kitchen/videos", "--force", *given)[0] == 0

@@ -161,6 +161,11 @@ def test_configured_classes_give_the_order(tmp_path: Path, ingest: ArtifactRef) 
         (ROWS, {"on_missing_video": "fail"}, "video 'gone': no such video was ingested"),
         (ROWS, {"video_prefix": "x-"}, "none of the 4 annotated videos"),
         ("video,label,t-start,t-end\na,run,1,2\n", {}, "video 'a': the file names no subset"),
+        (
+            ROWS + "d,run,1,2,\n",
+            {},
+            r"labels.csv: line 7: video 'd': the column or key 'subset' is empty, .* fill it in",
+        ),
     ],
 )
 def test_bad_annotations_are_refused(
@@ -175,6 +180,32 @@ def test_bad_segments_can_be_reported_instead(tmp_path: Path, ingest: ArtifactRe
     report = run(configured(tmp_path, text, on_bad_segment="report"), ingest)
     assert report.summary["problems"]["reversed"] == 1
     assert report.summary["segments"]["training"]["action"] == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (ROWS + "d,run,1,2,\n", "line 7: video 'd': .* 'subset' is empty"),
+        (ROWS + "a,run,3,2,training\n", "line 7: .* the end lies before the start"),
+        ("video,label\na,run\n", "no column 't-start'"),
+    ],
+)
+def test_what_is_wrong_whatever_the_videos_are_needs_none_of_them(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    with pytest.raises(AnnotationError, match=message):
+        annotate.read(configured(tmp_path, text))
+    fields = {"on_bad_segment": "report"}
+    assert annotate.read(configured(tmp_path, ROWS + "a,run,3,2,training\n", **fields))
+
+
+def test_the_video_names_the_place_where_it_has_no_segments(
+    tmp_path: Path, ingest: ArtifactRef
+) -> None:
+    database = {"c": {"subset": "training"}, "v_a": {"annotations": []}}
+    text = json.dumps({"database": database})
+    with pytest.raises(AnnotationError, match=r"labels.csv: video 'v_a': the column or key"):
+        run(configured(tmp_path, text, format="activitynet"), ingest)
 
 
 @pytest.mark.parametrize("annotations", [None, "", {}])

@@ -21,7 +21,9 @@ class CsvRow:
 def read_rows(
     uri: str, columns: Mapping[str, Sequence[str]], *, optional: Sequence[str] = ()
 ) -> list[CsvRow]:
-    """Read a CSV file (comma, UTF-8, header in the first line).
+    """Read a CSV file (UTF-8, header in the first line).
+
+    Columns are separated by commas; by semicolons or tabs where the header has them and no comma.
 
     Args:
         uri: The file.
@@ -64,12 +66,19 @@ def header_names(uri: str) -> list[str]:
 
 def _lines(uri: str) -> Iterator[tuple[int, list[str]]]:
     """Cells of each row with its line number; a broken quote must not swallow what follows."""
-    reader = csv.reader(io.StringIO(read_text(uri), newline=""), strict=True)
+    text = read_text(uri)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), strict=True)
     try:
         for cells in reader:
             yield reader.line_num, cells
     except csv.Error as error:
         raise refuse(uri, f"line {reader.line_num}", f"not valid CSV: {error}") from None
+
+
+def _separator(text: str) -> str:
+    """Spreadsheets write semicolons where the comma is the decimal sign."""
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    return next((sign for sign in ",;\t" if sign in header), ",")
 
 
 def _positions(
@@ -88,10 +97,12 @@ def _positions(
         if places:
             positions[field] = places[0]
         elif field not in optional:
+            hint = "; separate the columns with commas" if len(header) == 1 else ""
             raise refuse(
                 uri,
                 "header",
-                f"no column {field!r} (accepted: {', '.join(aliases)}) in {show(','.join(header))}",
+                f"no column {field!r} (accepted: {', '.join(aliases)}) in "
+                f"{show(','.join(header))}{hint}",
             )
     return positions
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,6 +54,32 @@ class Problem:
     video: str
     value: str
     message: str
+
+
+def check_subsets(annotated: Sequence[AnnotatedVideo]) -> None:
+    """Make sure that every video is in a subset.
+
+    Raises:
+        AnnotationError: One is not; names its first row and what to do.
+    """
+    video = next((video for video in annotated if video.subset is None), None)
+    if video is None:
+        return
+    if all(video.subset is None for video in annotated):
+        raise refuse(
+            video.file,
+            f"video {show(video.name)}",
+            "the file names no subset; give annotate.annotations as {subset: path}, as in "
+            "{training: train.csv, validation: valid.csv}",
+        )
+    file, place = video.file, ""
+    if video.segments:
+        file, place = video.segments[0].file, f"{video.segments[0].place}: "
+    raise refuse(
+        file,
+        f"{place}video {show(video.name)}",
+        "the column or key 'subset' is empty, while other videos have one; fill it in",
+    )
 
 
 def judge_video(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tsp_core.annotations.records import AnnotatedVideo, refuse, show
@@ -30,22 +31,28 @@ def match_videos(
 ) -> dict[str, KnownVideo]:
     """Find the known video of each annotated name; unknown ones are left out.
 
+    A name that is not found as written is looked for in another Unicode form: file names from a
+    Mac hold accents as signs of their own, and look the same.
+
     Args:
         annotated: The videos, each name once.
         known: By name.
         prefix: What known names have in front of annotated ones; None tries "" then "v_".
 
     Raises:
-        AnnotationError: Two annotated names mean one video, or none of them any.
+        AnnotationError: Two annotated names mean one video, one may mean two, or none of them any.
     """
     prefixes = _PREFIXES if prefix is None else (prefix,)
     matched: dict[str, KnownVideo] = {}
     owners: dict[str, str] = {}
+    by_form = _by_form(known)
     for video in annotated:
-        names = (f"{before}{video.name}" for before in prefixes)
-        found = next((known[name] for name in names if name in known), None)
-        if found is None:
+        names = [f"{before}{video.name}" for before in prefixes]
+        name = next((name for name in names if name in known), None)
+        name = name or _in_another_form(video, names, by_form)
+        if name is None:
             continue
+        found = known[name]
         owner = owners.setdefault(found.name, video.name)
         if owner != video.name:
             raise refuse(
@@ -58,6 +65,29 @@ def match_videos(
     if annotated and not matched:
         raise _nothing_matches(annotated, known, prefixes)
     return matched
+
+
+def _by_form(known: Iterable[str]) -> dict[str, list[str]]:
+    """The known names by their composed Unicode form (NFC)."""
+    names: dict[str, list[str]] = {}
+    for name in known:
+        names.setdefault(unicodedata.normalize("NFC", name), []).append(name)
+    return names
+
+
+def _in_another_form(
+    video: AnnotatedVideo, names: Iterable[str], by_form: Mapping[str, list[str]]
+) -> str | None:
+    forms = (unicodedata.normalize("NFC", name) for name in names)
+    found = next((by_form[form] for form in forms if form in by_form), [])
+    if len(found) > 1:
+        raise refuse(
+            video.file,
+            "",
+            f"the name {show(video.name)} may mean {' or '.join(map(ascii, found))}, which differ "
+            "in their Unicode form alone; rename one of the files",
+        )
+    return found[0] if found else None
 
 
 def _nothing_matches(

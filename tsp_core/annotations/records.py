@@ -75,22 +75,40 @@ def group_by_video(
     Raises:
         AnnotationError: A video is in several subsets.
     """
-    first: dict[str, tuple[str | None, str]] = {}
+    first: dict[str, tuple[str | None, AnnotatedSegment]] = {}
     segments_of: dict[str, list[AnnotatedSegment]] = {}
     for name, subset, segment in rows:
-        known_subset, known_file = first.setdefault(name, (subset, segment.file))
-        if known_subset != subset:
-            raise refuse(
-                segment.file,
-                segment.place,
-                f"video {show(name)} is in the subset {show(subset)} here and in "
-                f"{show(known_subset)} before ({storage.redact(known_file)}); keep one",
-            )
+        known, earlier = first.setdefault(name, (subset, segment))
+        if known != subset:
+            raise _in_two_subsets(name, (known, earlier), (subset, segment))
         segments_of.setdefault(name, []).append(segment)
     return [
-        AnnotatedVideo(name=name, subset=first[name][0], segments=tuple(found), file=first[name][1])
+        AnnotatedVideo(
+            name=name, subset=first[name][0], segments=tuple(found), file=first[name][1].file
+        )
         for name, found in segments_of.items()
     ]
+
+
+def _in_two_subsets(
+    name: str,
+    earlier: tuple[str | None, AnnotatedSegment],
+    later: tuple[str | None, AnnotatedSegment],
+) -> AnnotationError:
+    empty, named = (earlier, later) if earlier[0] is None else (later, earlier)
+    if empty[0] is None:
+        return refuse(
+            empty[1].file,
+            empty[1].place,
+            f"video {show(name)}: the column 'subset' is empty, but {show(named[0])} in "
+            f"{named[1].place}; fill it in",
+        )
+    return refuse(
+        later[1].file,
+        later[1].place,
+        f"video {show(name)} is in the subset {show(later[0])} here and in {show(earlier[0])} "
+        f"before ({storage.redact(earlier[1].file)}); keep one",
+    )
 
 
 def show(value: object) -> str:
@@ -151,4 +169,5 @@ def number_cell(cell: str, what: str, uri: str, place: str) -> float:
             return float(cell)
     except ValueError:
         pass
-    raise refuse(uri, place, f"{what} {show(cell)}: expected a number of seconds")
+    hint = " with a decimal point" if "," in cell else ""
+    raise refuse(uri, place, f"{what} {show(cell)}: expected a number of seconds{hint}")

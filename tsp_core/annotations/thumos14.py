@@ -31,12 +31,21 @@ SUBSETS = {
 }
 """Subset by the ending of the file names; a mapping in the configuration overrides it."""
 
-_CLASS_FILE = re.compile(r"(?P<label>.+)_(?P<split>[A-Za-z0-9]+)\.txt")
+_CLASS_FILE = re.compile(r"(?P<label>[^.].*)_(?P<split>[A-Za-z0-9]+)\.txt")  # not hidden
 _AMBIGUOUS = "Ambiguous"
+
+
+def is_class_file(name: str) -> bool:
+    """Tell whether a file's name is that of a class file whose ending tells the subset."""
+    match = _CLASS_FILE.fullmatch(name)
+    return match is not None and match["split"] in SUBSETS
 
 
 def class_files(uri: str) -> list[str]:
     """List the class files of a folder (also when they are one level further down), sorted.
+
+    Where some files have an ending that tells a subset, files such as `class_list.txt` beside them
+    are passed over; where none has, a mapping has to tell it.
 
     Raises:
         AnnotationError: No folder, no class files, or class files in several folders.
@@ -45,7 +54,8 @@ def class_files(uri: str) -> list[str]:
         objects = storage.list_objects(uri)
     except StorageError as error:
         raise AnnotationError(f"cannot read the annotations: {error}") from None
-    files = [item.uri for item in objects if _CLASS_FILE.fullmatch(posixpath.basename(item.uri))]
+    named = [item.uri for item in objects if _CLASS_FILE.fullmatch(posixpath.basename(item.uri))]
+    files = [file for file in named if is_class_file(posixpath.basename(file))] or named
     folders = sorted({posixpath.dirname(file) for file in files})
     if not files:
         raise refuse(uri, "", "no class files CLASS_val.txt or CLASS_test.txt in this folder")

@@ -283,6 +283,7 @@ class Config(Section):
     def _import_extensions(cls, values: Any) -> Any:
         """Make the names known that the sections may hold."""
         given = values.get("extensions") if isinstance(values, dict) else None
+        given = [given] if isinstance(given, str) and "," not in given else given
         if isinstance(given, (list, tuple)) and all(isinstance(item, str) for item in given):
             load_extensions(given)
         return values

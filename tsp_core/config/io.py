@@ -7,22 +7,21 @@ in the file are taken from the file's folder, those of overrides from the workin
 from __future__ import annotations
 
 import difflib
-import os
 import posixpath
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from tsp_core import storage
 from tsp_core.config import Config
+from tsp_core.config.base import section_of
+from tsp_core.config.explain import explain
+from tsp_core.config.yaml_text import expand_variables, parse_yaml
 from tsp_core.credentials import FIX, embedded_credentials
 from tsp_core.errors import ConfigError, ObjectNotFoundError, StorageError
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _MAX_NODES = 200_000
 
 
@@ -79,7 +78,7 @@ def parse_config(values: Mapping[str, Any], *, source: str) -> Config:
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_explain(error, source)) from None
+        raise ConfigError(explain(error, source)) from None
     if not config.root:
         raise ConfigError(
             f"{source}: root: missing; set it to the folder or URI where everything is written"
@@ -126,12 +125,7 @@ def _read_yaml(uri: str) -> dict[str, Any]:
         raise ConfigError(f"{uri}: cannot read the configuration: {error}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{uri}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
-    try:
-        values = yaml.safe_load(_expand_variables(text, uri))
-    except ConfigError:
-        raise
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{uri}: not valid YAML: {_what_is_wrong(error)}") from None
+    values = parse_yaml(expand_variables(text, uri), uri)
     if _num_nodes(values, limit=_MAX_NODES) >= _MAX_NODES:
         raise ConfigError(
             f"{uri}: more than {_MAX_NODES} values, or an anchor that holds itself; write the "
@@ -144,7 +138,30 @@ def _read_yaml(uri: str) -> dict[str, Any]:
             f"{uri}: expected a mapping of sections (name, root, ingest, ...), "
             f"got {type(values).__name__}"
         )
+    _fill_empty_sections(values, Config)
     return values
+
+
+def _fill_empty_sections(values: dict[str, Any], model: type[BaseModel]) -> None:
+    """A section whose keys are all commented out is null in YAML, and means its defaults."""
+    for key, field in model.model_fields.items():
+        section = section_of(field.annotation)
+        if section is None or key not in values:
+            continue
+        if values[key] is None:
+            values[key] = {}
+        elif isinstance(values[key], dict):
+            _fill_empty_sections(values[key], section)
+            if key == "study":
+                _fill_empty_changes(values[key])
+
+
+def _fill_empty_changes(study: dict[str, Any]) -> None:
+    variants = study.get("variants")
+    if isinstance(variants, dict):  # a variant without keys changes nothing
+        variants.update({name: {} for name, changes in variants.items() if changes is None})
+    for changes in _changes_of(study):
+        _fill_empty_sections(changes, Config)
 
 
 def _similar_file(uri: str) -> str:
@@ -155,16 +172,6 @@ def _similar_file(uri: str) -> str:
     names = [file.name for file in path.parent.glob("*.y*ml")]
     close = difflib.get_close_matches(path.name, names, n=1)
     return f"; did you mean {str(path.with_name(close[0]))!r}?" if close else ""
-
-
-def _what_is_wrong(error: Exception) -> str:
-    """Problem and place, without the text around, which may hold what a variable stood for."""
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        mark = error.problem_mark
-        return f"{error.problem} in line {mark.line + 1}, column {mark.column + 1}"
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
-    return storage.redact(str(error))
 
 
 def _refuse_credentials(value: Any, *, source: str, key: str) -> None:
@@ -197,34 +204,13 @@ def _num_nodes(value: Any, *, limit: int) -> int:
     return count
 
 
-def _expand_variables(text: str, source: str) -> str:
-    def replace(match: re.Match[str]) -> str:
-        name, default = match.groups()
-        value = os.environ.get(name, default)
-        if value is None:
-            raise ConfigError(
-                f"{source}: ${{{name}}}: the environment variable {name} is not set; "
-                f"set it or write ${{{name}:-default}}"
-            )
-        return value
-
-    lines = text.splitlines(keepends=True)
-    return "".join(
-        line if line.lstrip().startswith("#") else _VARIABLE.sub(replace, line) for line in lines
-    )
-
-
 def _parse_assignment(assignment: str) -> dict[str, Any]:
     key, equals, text = assignment.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts):
         shown = storage.redact(assignment)
         raise ConfigError(f"--set {shown!r}: expected key=value, as in export.stride=8")
-    try:
-        value: Any = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        shown, what = storage.redact(assignment), _what_is_wrong(error)
-        raise ConfigError(f"--set {shown!r}: the value is not valid YAML: {what}") from None
+    value: Any = parse_yaml(text, f"--set {storage.redact(assignment)!r}")
     for part in reversed(parts):
         value = {part: value}
     return dict(value)
@@ -254,15 +240,13 @@ def _resolve_paths(values: dict[str, Any], model: type[BaseModel], *, base: str)
         field = model.model_fields.get(key)
         if field is None:
             continue
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+        if (section := section_of(field.annotation)) is not None:
             if isinstance(value, dict):
-                _resolve_paths(value, field.annotation, base=base)
+                _resolve_paths(value, section, base=base)
                 for changes in _changes_of(value) if key == "study" else ():
                     _resolve_paths(changes, Config, base=base)
-        elif key == "extensions" and isinstance(value, (list, tuple)):
-            values[key] = [
-                _absolute(item, base) if str(item).endswith(".py") else item for item in value
-            ]
+        elif key == "extensions":
+            values[key] = _absolute_modules(value, base)
         elif key in {"weights", "checkpoint"}:
             values[key] = _absolute_weights(value, base)
         elif isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("uri"):
@@ -286,35 +270,15 @@ def _absolute(value: Any, base: str) -> Any:
     return value
 
 
+def _absolute_modules(value: Any, base: str) -> Any:
+    """Make paths of .py files absolute, leaving names of modules alone."""
+    if isinstance(value, (list, tuple)):
+        return [_absolute_modules(item, base) for item in value]
+    return _absolute(value, base) if str(value).endswith(".py") else value
+
+
 def _absolute_weights(value: Any, base: str) -> Any:
     """Make a weights file's path absolute, leaving names ('kinetics', 'random:0') alone."""
     if isinstance(value, str) and ("/" in value or value.endswith((".pth", ".pt"))):
         return _absolute(value, base)
     return value
-
-
-def _explain(error: ValidationError, source: str) -> str:
-    lines = []
-    for item in error.errors(include_url=False):
-        key = ".".join(str(part) for part in item["loc"]) or "(top level)"
-        if item["type"] == "extra_forbidden":
-            lines.append(f"{source}: {key}: unknown key{_suggest(item['loc'])}")
-            continue
-        message = item["msg"].removeprefix("Value error, ")
-        value = "" if isinstance(item["input"], (dict, BaseModel)) else f" {item['input']!r}:"
-        lines.append(f"{source}: {key}:{value} {message}")
-    return "\n".join(lines)
-
-
-def _suggest(location: Sequence[int | str]) -> str:
-    model: Any = Config
-    for part in location[:-1]:
-        field = model.model_fields.get(str(part))
-        if field is None or not isinstance(field.annotation, type):
-            return ""
-        model = field.annotation
-    known = list(model.model_fields)
-    close = difflib.get_close_matches(str(location[-1]), known, n=1)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; known keys: {', '.join(known)}"

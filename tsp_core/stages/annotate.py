@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from tsp_core import artifacts
-from tsp_core.annotations.judging import SegmentRules
+from tsp_core.annotations.judging import SegmentRules, check_subsets, judge_segment
 from tsp_core.annotations.matching import KnownVideo
-from tsp_core.annotations.records import AnnotatedVideo, refuse, show
+from tsp_core.annotations.records import AnnotatedVideo
 from tsp_core.annotations.registry import content_digest, find_format, read_annotations
 from tsp_core.annotations.segments import SegmentSet, build_segments
 from tsp_core.annotations.tables import problems_table, segments_table
@@ -35,7 +35,7 @@ from tsp_core.stages.base import (
     planned,
 )
 
-VERSION = 1
+VERSION = 2
 
 
 def plan(config: Config, inputs: Inputs) -> Plan:
@@ -57,6 +57,25 @@ def plan(config: Config, inputs: Inputs) -> Plan:
     return planned(config, recipe)
 
 
+def read(config: Config) -> list[AnnotatedVideo]:
+    """Read the annotations and refuse what is wrong with them whatever the videos are.
+
+    Needs no other stage's output, so that a run can fail by it before the first video is decoded.
+
+    Raises:
+        AnnotationError: Naming the file, the place, the value and the fix.
+        ConfigError: No annotations are configured.
+    """
+    section = config.annotate
+    annotated = read_annotations(_source(section), section.format)
+    check_subsets(annotated)
+    rules = _rules(section)
+    for video in annotated:
+        for segment in video.segments:
+            judge_segment(video, segment, rules)
+    return annotated
+
+
 def run_shard(config: Config, inputs: Inputs, shard: Shard) -> ShardReport:  # noqa: ARG001
     """There are no shards: annotations are read as a whole."""
     raise AssertionError("the stage 'annotate' has no shards")
@@ -71,8 +90,7 @@ def finish(
         AnnotationError: Naming the file, the place, the value and the fix.
     """
     section = config.annotate
-    annotated = read_annotations(_source(section), section.format)
-    _check_subsets(annotated)
+    annotated = read(config)
     progress(_progress(0, len(annotated), "annotations read"))
     found = build_segments(annotated, _known_videos(inputs["ingest"]), _rules(section))
     progress(_progress(len(annotated), len(annotated), f"{len(found.segments)} segments"))
@@ -88,17 +106,6 @@ def _source(section: AnnotateConfig) -> str | dict[str, str]:
             "{subset: path}"
         )
     return section.annotations
-
-
-def _check_subsets(annotated: list[AnnotatedVideo]) -> None:
-    for video in annotated:
-        if video.subset is None:
-            raise refuse(
-                video.file,
-                f"video {show(video.name)}",
-                "the file names no subset; give annotate.annotations as {subset: path}, as in "
-                "{training: train.csv, validation: valid.csv}",
-            )
 
 
 def _rules(section: AnnotateConfig) -> SegmentRules:
