@@ -13,7 +13,12 @@ import pytest
 from tests.synthetic import VideoSpec, write_video
 from tsp_core import artifacts, pipeline, storage
 from tsp_core.config import Config
-from tsp_core.errors import ConfigError, StorageUnavailableError, TooManyBadVideosError
+from tsp_core.errors import (
+    ConfigError,
+    ObjectNotFoundError,
+    StorageUnavailableError,
+    TooManyBadVideosError,
+)
 from tsp_core.schemas import PROBES, read_table
 from tsp_core.stages import ingest
 
@@ -131,6 +136,34 @@ def test_a_file_that_goes_while_it_runs_is_no_error(tmp_path, videos):
     (videos / "3.mp4").unlink()
     assert str(videos / "3.mp4") not in probed_uris(config, plan)
     assert list(rows_of(ingest.finish(config, {}, plan))) == ["0", "1", "2", "4"]
+
+
+def test_a_broken_link_is_set_aside_until_it_leads_somewhere(tmp_path, videos):
+    (videos / "link.mp4").symlink_to("../elsewhere.mp4")
+    config = config_of(tmp_path, videos)
+    row = rows_of(pipeline.run_stage(config, "ingest", {}))["link"]
+    assert (row["status"], row["code"]) == ("quarantined", "missing")
+    assert "broken link: its target '../elsewhere.mp4'" in row["reason"]
+    assert pipeline.run_stage(config, "ingest", {}).reused
+
+    write_video(tmp_path / "elsewhere.mp4", SPEC)
+    plan = ingest.plan(config, {})
+    assert probed_uris(config, plan) == [str(videos / "link.mp4")]
+    assert rows_of(ingest.finish(config, {}, plan))["link"]["status"] == "ok"
+
+
+def test_a_file_that_is_listed_but_not_there_is_set_aside(tmp_path, videos, monkeypatch):
+    config = config_of(tmp_path, videos)
+
+    def download(uri: str, target: Path) -> None:
+        raise ObjectNotFoundError(uri)
+
+    monkeypatch.setattr(storage, "is_local", lambda uri: False)
+    monkeypatch.setattr(storage, "download", download)
+    report = pipeline.run_stage(config, "ingest", {})
+    assert report.summary["quarantined"] == {"missing": 5}
+    assert rows_of(report)["0"]["reason"] == "'0.mp4' does not exist, though it is listed"
+    assert pipeline.run_stage(config, "ingest", {}).reused
 
 
 def test_shards_are_repeatable(tmp_path, videos):

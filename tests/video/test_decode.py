@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -82,6 +84,90 @@ def test_every_column_is_converted_at_every_width(width, pixel_format):
     with_border = convert(frame)[:, -8:].astype(int)
     source = colourful(width, 48, "rgb24").to_ndarray(format="rgb24")[:, -8:].astype(int)
     assert np.abs(with_border - source).mean() < 12
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p10le", "yuv420p10le"])
+@pytest.mark.parametrize("width", [64, 66, 322])
+@pytest.mark.parametrize("color", ["bt601", "tags"])
+def test_frames_marked_as_two_fields_are_converted_like_others(
+    tmp_path, width, pixel_format, color
+):
+    path = write_interlaced(tmp_path / "a.mkv", width, pixel_format)
+    convert = PictureConverter(color=color, rotation_degrees=0)
+    num_fields_apart = 0
+    with opened_video(path) as (container, stream):
+        for frame in container.decode(stream):
+            assert frame.interlaced_frame
+            pixels = convert(frame)
+            assert np.array_equal(pixels, convert(unmarked(frame)))
+            apart = VideoReformatter().reformat(frame, format="rgb24", threads=1)
+            num_fields_apart += not np.array_equal(pixels, apart.to_ndarray())
+    assert num_fields_apart > 0, "FFmpeg takes the fields one by one"
+
+
+def write_interlaced(path: Path, width: int, pixel_format: str) -> Path:
+    """Colourful frames whose rows alternate, with a tag of colour, marked as interlaced."""
+    with av.open(str(path), "w") as container:
+        options = {"x264-params": "tff=1:colormatrix=bt709"}
+        stream = container.add_stream("libx264", rate=30, options=options)
+        stream.width, stream.height, stream.pix_fmt = width, 52, pixel_format
+        for number in range(3):
+            picture = colourful(width, 52, "rgb24").to_ndarray()
+            picture[number::2] = 255 - picture[number::2]
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            container.mux(stream.encode(frame.reformat(format=pixel_format)))
+        container.mux(stream.encode(None))
+    return path
+
+
+def unmarked(frame: av.VideoFrame) -> av.VideoFrame:
+    """The frame as a progressive one, by way of a bare file of its pixels."""
+    size = f"{frame.width}x{frame.height}"
+    options = {"video_size": size, "pixel_format": frame.format.name}
+    raw = b"".join(
+        np.frombuffer(plane, np.uint8)
+        .reshape(plane.height, plane.line_size)[:, : plane.width * bytes_per_sample(frame)]
+        .tobytes()
+        for plane in frame.planes
+    )
+    with av.open(io.BytesIO(raw), format="rawvideo", options=options) as container:
+        (plain,) = container.decode(video=0)
+    assert not plain.interlaced_frame
+    plain.colorspace, plain.color_range = frame.colorspace, frame.color_range
+    return plain
+
+
+def bytes_per_sample(frame: av.VideoFrame) -> int:
+    return 2 if frame.format.components[0].bits > 8 else 1
+
+
+class Plane(bytes):
+    """The rows of a plane in memory, with what PyAV says of them."""
+
+    height: int
+    line_size: int
+
+
+def stored_upwards(plane: av.video.plane.VideoPlane) -> Plane:
+    rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+    upwards = Plane(rows[::-1].tobytes())
+    upwards.height, upwards.line_size = plane.height, -plane.line_size
+    return upwards
+
+
+def test_fields_whose_rows_are_stored_upwards_stay_in_order():
+    frame = colourful(64, 48, "yuv420p")
+    upwards = SimpleNamespace(
+        interlaced_frame=True,
+        planes=[stored_upwards(plane) for plane in frame.planes],
+        format=frame.format,
+        width=64,
+        height=48,
+        colorspace=frame.colorspace,
+        color_range=frame.color_range,
+    )
+    convert = PictureConverter(color="bt601", rotation_degrees=0)
+    assert np.array_equal(convert(upwards), convert(frame))
 
 
 @pytest.mark.parametrize("rotation", [90, -90, 180])
@@ -177,6 +263,17 @@ def test_a_cover_picture_is_no_video(tmp_path):
     with pytest.raises(VideoError, match="holds no video") as caught, opened_video(path):
         pass
     assert caught.value.code == "no_video_stream"
+
+
+@pytest.mark.parametrize(("codec", "name"), [("libx264", "H.264"), ("libx265", "H.265")])
+def test_streams_without_a_container_are_refused_with_the_fix(tmp_path, codec, name):
+    ending = {"libx264": "h264", "libx265": "hevc"}[codec]
+    options = {"x265-params": "log-level=none"} if codec == "libx265" else {}
+    path = write_video(tmp_path / f"a.{ending}", VideoSpec(codec=codec, options=options))
+    message = f"bare {name} stream.*ffmpeg -framerate RATE"
+    with pytest.raises(VideoError, match=message) as caught, opened_video(path):
+        pass
+    assert caught.value.code == "unreadable"
 
 
 def test_an_unknown_codec_is_refused(tmp_path):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import fsspec
@@ -11,7 +12,7 @@ import pytest
 from tsp_core import storage
 from tsp_core.config import IngestConfig
 from tsp_core.errors import ConfigError
-from tsp_core.video.listing import list_sources
+from tsp_core.video.listing import Source, _duplicate, list_sources
 
 FILES = [
     "b.mp4",
@@ -21,6 +22,10 @@ FILES = [
     "notes.txt",
     ".hidden.mp4",
     "sub/._a.mp4",
+    ".trash/e.mp4",
+    "sub/.cache/deep/e.mp4",
+    "sub/@eaDir/d d.mp4/e.mp4",
+    "__MACOSX/e.mp4",
 ]
 
 
@@ -41,6 +46,13 @@ def test_folders_are_listed_with_all_below_them(folder):
     assert names(folder) == names(folder + "/") == ["a", "b", "c", "d d"]
     assert names(folder, names="path") == ["a", "b", "sub__c", "sub__deep__d d"]
     assert names(folder, extensions=("avi",)) == ["c"]
+
+
+def test_what_is_hidden_is_passed_over_below_the_folder_only(folder):
+    assert names(f"{folder}/**/*.mp4") == ["b", "d d"]
+    assert names(f"{folder}/.trash") == ["e"]
+    assert names(f"{folder}/__MACOSX/*.mp4") == ["e"]
+    assert names(f"{folder}/.hidden.mp4") == [".hidden"]
 
 
 def test_globs_and_single_files(folder):
@@ -69,6 +81,63 @@ def test_a_file_named_or_listed_has_one_token(tmp_path):
     (one,) = list_sources(IngestConfig(videos=str(tmp_path)))
     (other,) = list_sources(IngestConfig(videos=str(tmp_path / "a.mp4")))
     assert one == other
+
+
+def test_links_to_folders_are_followed(tmp_path):
+    for name in ("videos/own/a.mp4", "disk/b.mp4", "disk/deep/c.mp4", "far/d.mp4", "no/e.mp4"):
+        storage.write_bytes(str(tmp_path / name), b"1")
+    videos = tmp_path / "videos"
+    (videos / "linked").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "further").symlink_to("../far")
+    (videos / ".hidden").symlink_to(tmp_path / "no")
+    found = [source.uri for source in list_sources(IngestConfig(videos=str(videos)))]
+    below = ["own/a.mp4", "linked/b.mp4", "linked/deep/c.mp4", "linked/further/d.mp4"]
+    assert found == [str(videos / name) for name in below]
+
+
+def test_no_folder_is_listed_twice_and_none_without_end(tmp_path, caplog):
+    for name in ("videos/own/a.mp4", "disk/b.mp4"):
+        storage.write_bytes(str(tmp_path / name), b"1")
+    videos = tmp_path / "videos"
+    (videos / "again").symlink_to("own")
+    (videos / "one").symlink_to(tmp_path / "disk")
+    (videos / "other").symlink_to(tmp_path / "disk")
+    (videos / "itself").symlink_to(videos)
+    (videos / "own" / "all").symlink_to(tmp_path)
+    (tmp_path / "disk" / "back").symlink_to(videos)
+    found = [source.uri for source in list_sources(IngestConfig(videos=str(videos)))]
+    assert found == [str(videos / name) for name in ("own/a.mp4", "one/b.mp4")]
+    for name in ("itself", "own/all", "one/back"):
+        assert f"{videos / name}: a link to a folder that holds it is not followed" in caplog.text
+
+
+@pytest.mark.parametrize("pattern", ["videos", "videos/*.mp4", "videos/a.mp4"])
+def test_tokens_of_links_change_with_their_targets(tmp_path, pattern):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "target").write_bytes(b"1")
+    (tmp_path / "videos" / "a.mp4").symlink_to(tmp_path / "target")
+
+    def token() -> str:
+        (source,) = list_sources(IngestConfig(videos=str(tmp_path / pattern)))
+        return source.token
+
+    before = token()
+    assert token() == before
+    os.utime(tmp_path / "target", (1, 1))
+    assert token() != before
+    os.utime(tmp_path / "videos" / "a.mp4", (2, 2), follow_symlinks=False)
+    assert token() == f"1-{1.0}"
+
+
+@pytest.mark.parametrize("target", ["gone.mp4", "a.mp4"], ids=["dangling", "to itself"])
+@pytest.mark.parametrize("pattern", ["videos", "videos/*.mp4", "videos/list.csv"])
+def test_links_that_lead_nowhere_are_quarantined(tmp_path, pattern, target):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "a.mp4").symlink_to(target)
+    write_list(str(tmp_path / "videos"), "csv", {"uri": ["a.mp4"]})
+    (source,) = list_sources(IngestConfig(videos=str(tmp_path / pattern)))
+    assert (source.name, source.code) == ("a", "missing")
+    assert source.reason.startswith(f"'a.mp4' is a broken link: its target '{target}' does not")
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
@@ -119,6 +188,39 @@ def test_one_name_for_two_files_goes_to_the_first(tmp_path):
     assert "'y/a.mp4'" in reason
     assert "'x/a.mkv'" in reason
     assert names(str(tmp_path), names="path") == ["x__a", "x__b", "y__a", "z__a"]
+
+
+def test_numbers_of_duplicates_avoid_names_that_files_have(tmp_path):
+    for name in ("1/a.mp4", "2/a (duplicate 3).mp4", "3/a.mp4", "4/a.mp4", "5/a.mp4"):
+        storage.write_bytes(str(tmp_path / name), b"1")
+    found = {
+        source.name: Path(source.uri).parent.name
+        for source in list_sources(IngestConfig(videos=str(tmp_path)))
+    }
+    numbered = {
+        f"a (duplicate {number})": place for number, place in ((2, "3"), (4, "4"), (5, "5"))
+    }
+    assert found == {"a": "1", "a (duplicate 3)": "2"} | numbered
+
+
+def test_many_files_of_one_name_are_numbered_without_counting_again():
+    taken = Looked(f"a (duplicate {number})" for number in range(2, 1000))
+    numbers = {"a": 999}
+    source = Source(name="a", uri="x/a.mp4", token="1")
+    assert _duplicate(source, "x/a.mp4", "a.mp4", taken, numbers).name == "a (duplicate 1000)"
+    assert (taken.num_lookups, numbers) == (1, {"a": 1000})
+
+
+class Looked(dict[str, Source]):
+    """Names that are taken; counts how often one is looked up."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        super().__init__((name, Source(name=name, uri=name, token="1")) for name in names)
+        self.num_lookups = 0
+
+    def __contains__(self, name: object) -> bool:
+        self.num_lookups += 1
+        return super().__contains__(name)
 
 
 def test_names_that_no_file_can_have_are_quarantined(folder):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.synthetic import VideoSpec, write_video
+from tsp_core.config import IngestConfig
 from tsp_core.errors import VideoError
 from tsp_core.schemas import VIDEOS, table_from_rows
 from tsp_core.video.probe import probe
@@ -49,6 +50,43 @@ def test_every_container_and_codec_is_measured(tmp_path, name):
     assert row["num_audio_streams"] == bool(spec.audio_seconds)
     assert found.keyframes[0] == 0
     assert len(found.keyframes) >= spec.num_frames // spec.gop
+
+
+MPEG2 = VideoSpec(codec="mpeg2video", rate=Fraction(25), b_frames=2)
+ENDINGS = {
+    "mp4": VideoSpec(),
+    "mov": VideoSpec(),
+    "m4v": VideoSpec(),
+    "3gp": VideoSpec(),
+    "mkv": VideoSpec(),
+    "webm": VideoSpec(codec="libvpx"),
+    "ogv": VideoSpec(codec="libvpx"),
+    "avi": VideoSpec(codec="mpeg4"),
+    "ts": MPEG2,
+    "mts": VideoSpec(b_frames=2),
+    "m2ts": VideoSpec(b_frames=2, container_options={"mpegts_m2ts_mode": "1"}),
+    "mpg": MPEG2,
+    "mpeg": MPEG2,
+    "vob": MPEG2,
+    "mxf": MPEG2,
+    "flv": VideoSpec(codec="flv"),
+    "wmv": VideoSpec(codec="wmv2"),
+    "asf": VideoSpec(codec="wmv2"),
+}
+
+
+def test_the_endings_that_are_taken_from_folders_are_those_tested_here():
+    assert sorted(IngestConfig().extensions) == sorted(ENDINGS)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_every_ending_that_is_taken_from_folders_is_read(tmp_path, ending):
+    spec = ENDINGS[ending]
+    timeline = probe(write_video(tmp_path / f"a.{ending}", spec)).timeline
+    assert timeline.num_frames == spec.num_frames
+    assert timeline.frame_rate == spec.rate
+    assert not timeline.is_variable
+    assert not timeline.has_unordered_pts
 
 
 @pytest.mark.parametrize("name", ["h264.mp4", "h264.mkv"])
@@ -130,6 +168,14 @@ def test_a_file_that_breaks_off_is_never_taken_for_whole(tmp_path, ending, spec)
             assert 0 < kept.num_frames <= 120
             assert np.array_equal(kept.pts, whole.pts[: kept.num_frames])
             assert f"after {kept.num_frames} " in reason
+
+
+@pytest.mark.parametrize("flags", ["frag_keyframe+empty_moov", "+faststart"])
+def test_what_is_appended_to_a_file_is_not_taken_for_a_box(tmp_path, flags):
+    spec = VideoSpec(num_frames=30, container_options={"movflags": flags})
+    path = write_video(tmp_path / "a.mp4", spec)
+    path.write_bytes(path.read_bytes() + bytes(range(128, 256)))
+    assert probe(path).timeline.num_frames == 30
 
 
 def attempt(path):

@@ -7,7 +7,13 @@ import pytest
 
 from tests.video import released_code
 from tsp_core.config import ClipConfig
-from tsp_core.video.sampling import FrameTimeline, clip_frames, clip_grid, timeline_from_row
+from tsp_core.video.sampling import (
+    FrameTimeline,
+    clip_frames,
+    clip_grid,
+    sampled_frames,
+    timeline_from_row,
+)
 
 RATES = [
     *("10", "12.5", "15", "19.62", "24000/1001", "24", "25", "28"),
@@ -145,6 +151,23 @@ def test_variable_rates_show_the_frame_that_is_on_screen():
     assert grid.ends_seconds[-1] <= timeline.duration_seconds + 1e-9
     assert grid.ends_seconds[-1] + 0.3 > timeline.duration_seconds
     assert not grid.is_padded.any()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "duration"),
+    [
+        ([0, 0.04, 10], 11),  # a mean of 5 s
+        ([0, 3, 6, 9, 90], 93),  # slides, most of them shown for 3 s
+        ([0, 20, 21, 42, 63], 63 + 63 / 4),  # most are shown longer than the mean
+        ([0, 0.1, 0.2, 1.0], 1.0 + 1 / 3),  # of ordinary rates the mean counts
+    ],
+)
+def test_the_last_frame_of_a_slow_variable_rate_is_not_shown_for_the_mean(seconds, duration):
+    timeline = variable(seconds)
+    assert timeline.duration_seconds == pytest.approx(duration)
+    clip = ClipConfig(length=2)
+    assert clip_grid(timeline, clip, 1).ends_seconds[-1] <= duration + 1e-9
+    assert len(sampled_frames(timeline, clip)) == int(timeline.exact_duration * 15)
 
 
 def test_evenly_spaced_frames_are_sampled_alike_by_either_rule_up_to_one_frame():

@@ -105,7 +105,10 @@ class IngestConfig(Section):
         json_schema_extra=URI,
     )
     extensions: tuple[str, ...] = Field(
-        ("mp4", "mkv", "avi", "mov", "webm", "m4v", "mpg", "mpeg", "ts", "flv", "wmv", "3gp"),
+        (
+            *("mp4", "mkv", "avi", "mov", "webm", "m4v", "mpg", "mpeg", "ts", "mts", "m2ts"),
+            *("vob", "flv", "wmv", "asf", "ogv", "mxf", "3gp"),
+        ),
         description="File endings taken from a folder.",
     )
     names: Literal["stem", "path"] = Field(

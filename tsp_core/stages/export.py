@@ -41,9 +41,9 @@ from tsp_core.stages.base import (
 from tsp_core.stages.shard_files import Located, read_located
 from tsp_core.stages.shards import Computed, Video
 
-VERSION = 2
+VERSION = 3
 """Raised whenever the files that are assembled change for the same features."""
-FEATURES_VERSION = 1
+FEATURES_VERSION = 2
 """Raised whenever the features of a video change; while it stays, none are computed anew."""
 CHECKPOINT = "best.pth"
 

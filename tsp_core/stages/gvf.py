@@ -37,7 +37,7 @@ from tsp_core.stages.shard_files import Located, read_located
 from tsp_core.stages.shards import Computed, Video
 from tsp_core.storage.sealed import table_bytes
 
-VERSION = 1
+VERSION = 2
 
 
 def plan(config: Config, inputs: Inputs) -> Plan:

@@ -42,7 +42,7 @@ from tsp_core.stages.probing import find_probed, plan_shard, probe_file, quarant
 from tsp_core.video.listing import Source, list_sources
 from tsp_core.video.sandbox import DecodingLimits
 
-VERSION = 2
+VERSION = 3
 _NOT_CONTENT = ("uri", "reason")  # columns that say nothing about the videos themselves
 
 _log = logging.getLogger(__name__)
@@ -218,7 +218,7 @@ def _publish(
     }
     if made is not None:
         tables[proxies.TABLE] = (made, PROXIES)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="tsp-ingest-") as folder:
         for name, (table, schema) in tables.items():
             write_table(str(Path(folder, name)), table, schema)
         return artifacts.publish(

@@ -56,7 +56,7 @@ from tsp_core.training.launch import launch
 from tsp_core.training.report import checkpoint_digest, result_files, summarise
 from tsp_core.video.sandbox import DecodingLimits
 
-VERSION = 1
+VERSION = 2
 
 _logger = logging.getLogger(__name__)
 

@@ -91,8 +91,11 @@ def _rows_of(table: pa.Table) -> list[dict[str, Any]]:
 
 
 def probe_file(uri: str, token: str, config: Config) -> dict[str, Any] | None:
-    """Probe one file; None when it is gone, which the listing will show."""
-    from tsp_core.video.files import local_video
+    """Probe one file; None when it is gone, which the listing will show.
+
+    A file that is listed all the same is quarantined: the next listing would show it again.
+    """
+    from tsp_core.video.files import file_name, local_video, missing_reason
 
     try:
         with local_video(uri, None, config.runtime.cache_dir) as path:
@@ -100,7 +103,10 @@ def probe_file(uri: str, token: str, config: Config) -> dict[str, Any] | None:
     except VideoError as error:
         row = quarantined(error.code, error.reason)
     if row["code"] == "missing":
-        return None
+        if not storage.exists(uri):
+            return None
+        reason = f"{missing_reason(uri, file_name(uri))}, though it is listed"
+        row = quarantined("missing", reason)
     row |= {"uri": uri, "token": token}
     return row | {"token": bound_token(row, limits_key(config))}
 

@@ -34,6 +34,9 @@ _FORMATS = (
 )
 """Containers that are opened: no playlists (they name other files), pictures or terminal text."""
 
+_BARE = {"h264": "H.264", "hevc": "H.265"}
+"""Streams without a container. They hold no timestamps, so when a frame is shown is not known."""
+
 
 @contextmanager
 def opened_video(path: Path, *, threads: int = 1) -> Iterator[tuple[InputContainer, VideoStream]]:
@@ -54,6 +57,7 @@ def opened_video(path: Path, *, threads: int = 1) -> Iterator[tuple[InputContain
             "unreadable", f"{path.name!r} is no video file that can be opened: {cause(error)}"
         ) from None
     with container:
+        _check_is_contained(container, path)
         stream = _video_stream(container, path)
         pixels = stream.codec_context.width * stream.codec_context.height
         if pixels > MAX_PIXELS:
@@ -102,6 +106,8 @@ class PictureConverter:
         if self._color == "bt601":
             colorspace = Colorspace.ITU601
             color_range = _released_range(frame.format.name)
+        if frame.interlaced_frame:
+            frame = _unflagged(frame)
         try:
             # Not to 32-bit RGB, of which FFmpeg leaves columns unwritten at some widths.
             converted = self._scaler.reformat(
@@ -124,6 +130,25 @@ class PictureConverter:
         return pixels
 
 
+def _unflagged(frame: VideoFrame) -> VideoFrame:
+    """Copy a frame's pixels and colour tags, but not the mark that its rows are of two fields.
+
+    FFmpeg's `sws_scale_frame` converts the fields of marked frames each by itself, which gives
+    other colours than `sws_scale` gave the released code.
+    """
+    plain = VideoFrame(frame.width, frame.height, frame.format.name)
+    for source, target in zip(frame.planes, plain.planes, strict=True):
+        given, taken = (
+            np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(plane.height, -1)
+            for plane in (source, target)
+        )
+        rows = given if source.line_size >= 0 else given[::-1]  # stored from the bottom up
+        num_bytes = min(rows.shape[1], taken.shape[1])
+        taken[:, :num_bytes] = rows[:, :num_bytes]
+    plain.colorspace, plain.color_range = frame.colorspace, frame.color_range
+    return plain
+
+
 def _released_range(pixel_format: str) -> ColorRange:
     is_full = pixel_format.startswith(("yuvj", "gray", "ya"))
     return ColorRange.JPEG if is_full else ColorRange.MPEG
@@ -136,6 +161,16 @@ def _check_is_file(path: Path) -> None:
         raise VideoError("missing", f"{path.name!r} does not exist")
     if path.stat().st_size == 0:
         raise VideoError("empty", f"{path.name!r} has no content (0 bytes)")
+
+
+def _check_is_contained(container: InputContainer, path: Path) -> None:
+    if codec := _BARE.get(container.format.name):
+        raise VideoError(
+            "unreadable",
+            f"{path.name!r} is a bare {codec} stream, which says of no frame when it is shown; "
+            "encode it into a container (ffmpeg -framerate RATE -i IN OUT.mp4, RATE being its "
+            "frames per second)",
+        )
 
 
 def _video_stream(container: InputContainer, path: Path) -> VideoStream:

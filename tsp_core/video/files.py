@@ -55,6 +55,23 @@ def file_name(uri: str) -> str:
     return posixpath.basename(storage.redact(uri).rstrip("/"))
 
 
+def missing_reason(uri: str, shown: str) -> str:
+    """Say that a file is not there, or that it is a link that leads nowhere.
+
+    Args:
+        uri: Path or URI of the file.
+        shown: What to call it.
+    """
+    with contextlib.suppress(OSError):  # no link
+        target = storage.local_path(uri).readlink() if storage.is_local(uri) else None
+        if target is not None:
+            return (
+                f"{shown!r} is a broken link: its target {str(target)!r} does not exist or cannot "
+                "be reached; mend or remove it"
+            )
+    return f"{shown!r} does not exist"
+
+
 @contextmanager
 def local_video(uri: str, content_hash: str | None, cache_dir: str | None) -> Iterator[Path]:
     """Yield a local path of a video; remote objects are downloaded once into a cache.

@@ -22,7 +22,15 @@ from tsp_core import storage
 from tsp_core.config import IngestConfig
 from tsp_core.credentials import FIX, embedded_credentials
 from tsp_core.errors import ConfigError, ObjectNotFoundError, StorageError, VideoError
-from tsp_core.video.files import validate_video_name
+from tsp_core.video.files import missing_reason, validate_video_name
+from tsp_core.video.folders import (
+    bare_path,
+    files_below,
+    is_broken_link,
+    is_hidden,
+    path_below,
+    token_of,
+)
 
 _LIST_ENDINGS = (".csv", ".parquet")
 _MAGIC = re.compile(r"[*?\[]")
@@ -69,7 +77,8 @@ def list_sources(section: IngestConfig) -> list[Source]:
     """List the configured videos, sorted by name, each name once.
 
     Of several files with one name the first by URI has it, the others are quarantined, and so are
-    listed files that are not there and names that no file can have. Hidden files are passed over.
+    listed files that are not there, links that lead nowhere and names that no file can have. What
+    is hidden below a folder, and what systems put there for themselves, is passed over.
 
     Raises:
         ConfigError: Nothing is configured or found, or a list file is wrong.
@@ -95,16 +104,16 @@ def list_sources(section: IngestConfig) -> list[Source]:
 def _from_uri(uri: str, extensions: Sequence[str]) -> list[_Entry]:
     """Files below a folder, matches of a glob, or one file."""
     if storage.is_folder(uri):
-        found, base = storage.list_objects(uri), uri
+        found, base = files_below(uri), uri
     elif _MAGIC.search(uri) and not storage.exists(uri):
         found, base = storage.glob_objects(uri), _MAGIC.split(uri)[0].rpartition("/")[0]
     else:
         return [_Entry(uri=uri)]
     endings = tuple(f".{ending.lower().lstrip('.')}" for ending in extensions)
     return [
-        _Entry(uri=item.uri, token=item.token, folder=base.rstrip("/"))
+        _Entry(uri=item.uri, token=token_of(item), folder=base.rstrip("/"))
         for item in found
-        if item.uri.lower().endswith(endings) and not posixpath.basename(item.uri).startswith(".")
+        if item.uri.lower().endswith(endings) and not is_hidden(path_below(item.uri, base))
     ]
 
 
@@ -165,13 +174,13 @@ def _looked_up(entries: Sequence[_Entry]) -> list[_Entry]:
     """Give each entry a token; those that do not exist keep None."""
 
     def look_up(entry: _Entry) -> _Entry:
-        if entry.token is not None:
+        if entry.token is not None or is_broken_link(entry.uri):
             return entry
         try:
             found = storage.info(entry.uri)
         except ObjectNotFoundError:
             return entry
-        return replace(entry, uri=found.uri, token=found.token)
+        return replace(entry, uri=found.uri, token=token_of(found))
 
     with ThreadPoolExecutor(_LOOKUPS) as pool:
         return list(pool.map(look_up, entries))
@@ -184,11 +193,12 @@ def _settle_names(entries: Sequence[_Entry], names: Literal["stem", "path"]) -> 
     shared = _shared_folder([entry.uri for entry in ordered if entry.folder is None])
     sources: dict[str, Source] = {}
     files: dict[str, str] = {}
+    numbers: dict[str, int] = {}  # the last number that was tried for each name
     for entry in ordered:
-        below = _below(entry.uri, shared if entry.folder is None else entry.folder)
+        below = path_below(entry.uri, shared if entry.folder is None else entry.folder)
         source = _source(entry, entry.name or _name(below, names), below)
         if source.name in sources:
-            source = _duplicate(source, below, files[source.name], sources)
+            source = _duplicate(source, below, files[source.name], sources, numbers)
         sources[source.name] = source
         files[source.name] = below
     return [sources[name] for name in sorted(sources)]
@@ -198,7 +208,7 @@ def _source(entry: _Entry, name: str, below: str) -> Source:
     """Judge what can be told without opening the file."""
     code = reason = None
     if entry.token is None:
-        code, reason = "missing", f"{_printable(below)!r} does not exist"
+        code, reason = "missing", _printable(missing_reason(entry.uri, below))
     try:
         validate_video_name(name)
         validate_video_name(entry.uri.rpartition("/")[2])
@@ -217,10 +227,17 @@ def _source(entry: _Entry, name: str, below: str) -> Source:
     )
 
 
-def _duplicate(source: Source, file: str, first: str, taken: Mapping[str, Source]) -> Source:
-    number = 2
+def _duplicate(
+    source: Source,
+    file: str,
+    first: str,
+    taken: Mapping[str, Source],
+    numbers: dict[str, int],
+) -> Source:
+    number = numbers.get(source.name, 1) + 1
     while f"{source.name} (duplicate {number})" in taken:
         number += 1
+    numbers[source.name] = number
     reason = (
         f"{file!r} and {first!r} give one video name, {source.name!r}; rename one, list them with "
         "a column 'video', or set ingest.names to 'path'"
@@ -234,16 +251,8 @@ def _name(below: str, names: Literal["stem", "path"]) -> str:
     return stem.replace("/", "__") if names == "path" else posixpath.basename(stem)
 
 
-def _below(uri: str, folder: str) -> str:
-    return _path(uri).removeprefix(f"{_path(folder)}/")
-
-
 def _shared_folder(uris: Sequence[str]) -> str:
-    return posixpath.commonpath([posixpath.dirname(_path(uri)) for uri in uris]) if uris else ""
-
-
-def _path(uri: str) -> str:
-    return uri.split("://", 1)[-1].strip("/")
+    return posixpath.commonpath([posixpath.dirname(bare_path(uri)) for uri in uris]) if uris else ""
 
 
 def _printable(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from tsp_core import storage
 from tsp_core.errors import VideoError
 from tsp_core.isolation import heartbeat
+from tsp_core.video.continuity import check_order
 from tsp_core.video.decode import (
     MAX_PIXELS,
     PictureConverter,
@@ -25,6 +27,7 @@ from tsp_core.video.decode import (
     frame_pts,
     opened_video,
 )
+from tsp_core.video.orientation import upright_degrees
 from tsp_core.video.sampling import FrameTimeline
 from tsp_core.video.timing import measure_frame_rate
 
@@ -82,7 +85,8 @@ class VideoProbe:
 class _Observation:
     """What decoding showed so far."""
 
-    pts: array[int] = field(default_factory=lambda: array("q"))
+    decoded: array[int] = field(default_factory=lambda: array("q"))  # timestamps of all frames
+    pts: array[int] = field(default_factory=lambda: array("q"))  # each once
     keyframes: array[int] = field(default_factory=lambda: array("i"))
     first_frame: VideoFrame | None = None
     num_pixels: int = 0
@@ -115,7 +119,10 @@ def probe(
         if seen.first_frame is None:
             reason = seen.damage or "the stream holds none"
             raise VideoError("empty", f"{path.name!r}: no frame can be decoded: {reason}")
-        timeline, keyframes = _timeline(seen, stream)
+        assert stream.time_base is not None, "streams of files have a time base"
+        order = np.array(seen.decoded, dtype=np.int64)
+        check_order(order, stream.time_base, container.format.name, path.name)
+        timeline, keyframes = _timeline(seen, stream, stream.time_base)
         stopped = seen.damage or _shortfall(seen, container, stream, path)
         if stopped and not keep_truncated:
             raise VideoError(
@@ -170,6 +177,7 @@ def _note(frame: VideoFrame, seen: _Observation, known: set[int]) -> None:
         raise VideoError("limits", f"a frame of {frame.width}x{frame.height} pixels is too large")
     seen.num_pixels += frame.width * frame.height
     pts = frame_pts(frame)
+    seen.decoded.append(pts)
     if pts in known:
         return
     known.add(pts)
@@ -187,17 +195,18 @@ def _too_much(num_frames: int, max_pixels: int) -> str:
     )
 
 
-def _timeline(seen: _Observation, stream: VideoStream) -> tuple[FrameTimeline, NDArray[np.int32]]:
+def _timeline(
+    seen: _Observation, stream: VideoStream, time_base: Fraction
+) -> tuple[FrameTimeline, NDArray[np.int32]]:
     """Decoders give frames in presentation order, so the sorted timestamps are theirs in turn."""
     decoded = np.array(seen.pts, dtype=np.int64)
     pts = np.sort(decoded)
-    assert stream.time_base is not None, "streams of files have a time base"
     header_rates = (stream.average_rate, stream.guessed_rate)
-    frame_rate, is_variable = measure_frame_rate(pts, stream.time_base, header_rates)
+    frame_rate, is_variable = measure_frame_rate(pts, time_base, header_rates)
     is_unordered = not np.array_equal(decoded, pts)
     timeline = FrameTimeline(
         pts=pts,
-        time_base=stream.time_base,
+        time_base=time_base,
         frame_rate=frame_rate,
         is_variable=is_variable,
         has_unordered_pts=is_unordered,
@@ -234,6 +243,8 @@ def _last_box_is_cut(path: Path) -> bool:
         while offset + 8 <= size:
             file.seek(offset)
             header = file.read(16)
+            if not re.fullmatch(rb"[ -~]{4}", header[4:8]):
+                return False  # no box: something was appended
             length = int.from_bytes(header[:4], "big")
             if length == 1:
                 length = int.from_bytes(header[8:], "big")
@@ -287,14 +298,7 @@ def _picture_row(frame: VideoFrame) -> dict[str, Any]:
         "pixel_format": frame.format.name,
         "width": frame.width,
         "height": frame.height,
-        "rotation_degrees": _quarter_turns(frame.rotation) * 90,
+        "rotation_degrees": upright_degrees(frame),
         "color_space": _COLOR_SPACES.get(int(frame.colorspace)),
         "color_range": _COLOR_RANGES.get(int(frame.color_range)),
     }
-
-
-def _quarter_turns(rotation_degrees: float) -> int:
-    """Nearest number of quarter turns, from -1 to 2; other angles are not what cameras write."""
-    if not -360 <= rotation_degrees <= 360:  # FFmpeg's result for a matrix of zeros
-        return 0
-    return (round(Fraction(rotation_degrees) / 90) + 1) % 4 - 1

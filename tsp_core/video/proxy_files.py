@@ -17,7 +17,7 @@ from tsp_core.config import ClipConfig, ProxyConfig
 from tsp_core.errors import ObjectNotFoundError, VideoError
 from tsp_core.video.files import proxy_cache
 
-VERSIONS = {"mjpeg": 1, "h264": 2}
+VERSIONS = {"mjpeg": 2, "h264": 3}
 """By codec; raised when the same video and settings give another file."""
 
 FOLDER = "proxies"

@@ -26,6 +26,10 @@ from tsp_core.config import ClipConfig
 _TICK_TOLERANCE = 1e-6
 """Part of a tick by which a computed time may fall short of a timestamp it stands for."""
 
+_LONGEST_TAIL_SECONDS = 1
+"""How long the last frame of a variable rate is shown at most, unless most are shown longer. Slides
+and cameras that wait for motion have gaps whose mean says nothing of the last one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FrameTimeline:
@@ -65,8 +69,23 @@ class FrameTimeline:
 
     @property
     def duration_seconds(self) -> float:
-        """From the first frame's start to the last frame's end (it lasts as long as the mean)."""
-        return float(self.num_frames / self.frame_rate)
+        """From the first frame's start to the last frame's end, as `exact_duration`."""
+        return float(self.exact_duration)
+
+    @property
+    def exact_duration(self) -> Fraction:
+        """The duration in seconds: the last frame lasts as long as frames do in the mean.
+
+        Where the rate varies and the mean is more than a second, it lasts a second, or as long as
+        most frames do.
+        """
+        mean = 1 / self.frame_rate
+        if self.num_frames == 1 or not self.is_variable or mean <= _LONGEST_TAIL_SECONDS:
+            return self.num_frames * mean
+        gaps = np.sort(np.diff(self.pts))
+        median = int(gaps[(len(gaps) - 1) // 2]) * self.time_base
+        tail = min(mean, max(median, Fraction(_LONGEST_TAIL_SECONDS)))
+        return int(self.pts[-1] - self.pts[0]) * self.time_base + tail
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +193,7 @@ def _variable_rate_starts(
 
 def _num_samples(timeline: FrameTimeline, clip: ClipConfig) -> int:
     """How many whole periods of the clips' frame rate fit into the duration."""
-    return int(timeline.num_frames / timeline.frame_rate * Fraction(str(clip.frame_rate)))
+    return int(timeline.exact_duration * Fraction(str(clip.frame_rate)))
 
 
 def _frames_at(
