@@ -11,13 +11,17 @@ from prefect import flow
 from flows.starting import starter
 from tasks.catalogue import (
     Entry,
+    Finding,
     counted,
     decide,
+    finding_of,
     list_datasets,
     look_at_dataset,
     show_catalogue,
 )
 from tasks.logs import forward_logs
+from tsp_core import storage
+from tsp_core.catalogue import Dataset, by_endpoint
 from tsp_core.config import StageName
 from tsp_core.errors import ConfigError
 
@@ -51,7 +55,7 @@ def catalogue(
     """
     forward_logs()
     found = list_datasets(datasets, only)
-    findings = look_at_dataset.map(found, through=through).result()
+    findings = _look_at(found, through)
     start = starter()
     entries = [
         decide(finding, retry_failed=retry_failed) or start(finding, through)
@@ -61,6 +65,17 @@ def catalogue(
     _logger.info("%s", counted(entries))
     _raise_problems(entries)
     return {entry.finding.dataset.uri: entry.state for entry in entries}
+
+
+def _look_at(found: Sequence[Dataset], through: StageName) -> list[Finding]:
+    """Look at all datasets: at those of one S3 endpoint side by side, then at those of the next."""
+    findings: dict[str, Finding] = {}
+    for group in by_endpoint(found):
+        with storage.endpoint_restored():
+            looks = look_at_dataset.map(group, through=through).result(raise_on_failure=False)
+        for dataset, looked in zip(group, looks, strict=True):
+            findings[dataset.uri] = finding_of(dataset, looked)
+    return [findings[dataset.uri] for dataset in found]
 
 
 def _raise_problems(entries: Sequence[Entry]) -> None:

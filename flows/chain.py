@@ -54,6 +54,8 @@ class Chain:
         """Run a stage, unless the configuration does not use it or it is not wanted."""
         if stage not in self._wanted or not pipeline.is_needed(self._config, stage):
             return
+        if stage == "ingest" and "annotate" in self._wanted:
+            self._check_annotations()
         self._overview.begin(stage)
         try:
             with observed_by(self._overview.progress), observed_by(self._curves.progress):
@@ -68,6 +70,14 @@ class Chain:
         update_record(self._config, {stage: report.artifact})
         show_stage(report, key_prefix=self._config.key, on_shown=self._overview.link)
         self._overview.end(report, summary_line(report.summary))
+
+    def _check_annotations(self) -> None:
+        try:
+            pipeline.check_annotations(self._config)
+        except BaseException as error:
+            self._overview.begin("annotate")
+            self._overview.fail("annotate", error)
+            raise
 
     def finish(self) -> dict[str, StageReport]:
         """Record what is current, and return the reports of the stages that were run."""

@@ -1,9 +1,9 @@
 """The console command `tsp`.
 
 Exit codes: 0 done; 2 something to be fixed by the caller (configuration, annotations, videos,
-weights, store, usage); 1 failed for another reason. Errors are one message on stderr; `--debug` or
-`TSP_DEBUG=1` adds the traceback. Heavy modules are imported inside the commands, so that
-`tsp --help` is instant.
+weights, store, usage); 130 interrupted; 1 failed for another reason. Errors are one message on
+stderr; `--debug` or `TSP_DEBUG=1` adds the traceback. Heavy modules are imported inside the
+commands, so that `tsp --help` is instant.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows import cli_files, cli_init, cli_join, cli_operate, descriptions
+from flows import cli_files, cli_init, cli_join, cli_operate, descriptions, interrupts
 from flows.environment import DEBUG, is_debugging
 from flows.options import ConfigArgument, DryRunOption, JsonOption, QuietOption, SetOption
 from tsp_core.config import STAGE_NAMES, Config, StageName
@@ -51,7 +51,8 @@ def _options(
 def main() -> None:
     """Run the command line; errors become one message and an exit code."""
     try:
-        app(prog_name="tsp")
+        with interrupts.handled():
+            app(prog_name="tsp")
     except Exception as error:
         sys.exit(report_error(error))
 
@@ -200,9 +201,11 @@ def _run_study(
 
 
 def _prepare_prefect() -> None:
+    from flows import embedded
     from flows.environment import prepare
 
     prepare(quiet=not is_debugging())
+    embedded.start()
 
 
 def _stage_command(stage: StageName, description: str) -> Callable[..., None]:

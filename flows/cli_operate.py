@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from flows import embedded
 from flows.environment import is_debugging, prepare
 from tsp_core.config import STAGE_NAMES, StageName
 
@@ -42,6 +43,7 @@ def catalogue(
 
     read_catalogue(datasets)  # says what is wrong before anything starts
     prepare(quiet=not is_debugging())
+    embedded.start()
     from flows.catalogue import catalogue as flow
     from flows.console import displayed
     from tasks.progress import observed_by

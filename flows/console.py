@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from flows.documents import result_uris
 from tasks.pace import Pace
@@ -31,6 +32,8 @@ _VERBS = {
     "missing": ("run", "yellow"),
     "not used": ("skip", "dim"),
 }
+_UNLIMITED = 100_000
+"""Columns of a line that no terminal shows; rich takes 80 where there is none."""
 _COLORS = {"done": "green", "stale": "yellow", "missing": "red", "not used": "dim"}
 
 
@@ -145,9 +148,23 @@ def _text(progress: StageProgress) -> str:
     return f"{counts}, {progress.message}" if progress.message else counts
 
 
+def _results() -> Console:
+    """Standard output. In a file or another program's input, no line is broken or cut."""
+    console = Console()
+    if not sys.stdout.isatty():
+        console.width = _UNLIMITED
+    return console
+
+
+def _table(*headers: str) -> Table:
+    """A table without lines; where a terminal is too narrow for a URI, it goes on below."""
+    columns = [Column(header, overflow="fold") for header in headers]
+    return Table(*columns, box=None, pad_edge=False)
+
+
 def print_results(reports: Mapping[str, StageReport]) -> None:
     """Print what a run ends with: where things are, and the figures of the evaluation."""
-    console = Console()
+    console = _results()
     for what, uri in result_uris(reports).items():
         _print_pair(console, what, uri)
     if "evaluate" in reports:
@@ -158,10 +175,10 @@ def print_results(reports: Mapping[str, StageReport]) -> None:
 
 def print_study(comparison: ArtifactRef) -> None:
     """Print what a study ends with: the table of its variants, and where the report is."""
-    console = Console()
+    console = _results()
     rows = storage.read_bytes(comparison.file("table.md")).decode().splitlines()
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
-    table = Table(*cells[0], box=None, pad_edge=False)
+    table = _table(*cells[0])
     for row in cells[2:]:
         table.add_row(*map(_escaped, row))
     console.print(table, soft_wrap=True)
@@ -176,8 +193,8 @@ def print_status(
     found: list[state.StageStatus], videos: list[state.QuarantinedVideo], num_problems: int
 ) -> None:
     """Print the stages' states, the videos left out, and the number of annotation problems."""
-    console = Console()
-    table = Table("stage", "state", "why / where", box=None, pad_edge=False)
+    console = _results()
+    table = _table("stage", "state", "why / where")
     for entry in found:
         where = storage.redact(entry.artifact.uri) if entry.artifact else ""
         where = "; ".join(text for text in (where, entry.reason) if text)
@@ -198,8 +215,8 @@ def print_status(
 
 def print_plan(found: Sequence[state.StageStatus]) -> None:
     """Print what a run would do with each stage, and why."""
-    console = Console()
-    table = Table("stage", "would", "why / where", "videos to do", box=None, pad_edge=False)
+    console = _results()
+    table = _table("stage", "would", "why / where", "videos to do")
     for entry in found:
         verb, color = _VERBS[entry.state]
         where = storage.redact(entry.artifact.uri) if entry.artifact else entry.reason
@@ -210,8 +227,8 @@ def print_plan(found: Sequence[state.StageStatus]) -> None:
 
 def print_study_status(found: Sequence[RunStatus]) -> None:
     """Print how far each run of a study is."""
-    console = Console()
-    table = Table("run", "state", "why / where", box=None, pad_edge=False)
+    console = _results()
+    table = _table("run", "state", "why / where")
     for entry in found:
         where = storage.redact(entry.artifact.uri) if entry.artifact else entry.reason
         color = _COLORS[entry.state]
@@ -221,11 +238,11 @@ def print_study_status(found: Sequence[RunStatus]) -> None:
 
 def print_garbage(found: Sequence[Garbage]) -> None:
     """Print what may be deleted, with sizes and ages, and the sum."""
-    console = Console()
+    console = _results()
     if not found:
         console.print("nothing to delete: everything is referred to, or new")
         return
-    table = Table("what", "MB", "hours old", "where", box=None, pad_edge=False)
+    table = _table("what", "MB", "hours old", "where")
     for item in found:
         hours = f"{(time.time() - item.modified_at) / 3600:.0f}"
         where = _escaped(storage.redact(item.uri))

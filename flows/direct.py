@@ -34,14 +34,18 @@ def run_directly(config: Config, stage: str, progress: ProgressCallback) -> Stag
         config: Config, inputs: Inputs, shards: Sequence[Shard]
     ) -> Iterator[ShardReport]:
         module = pipeline.stage_module(stage)
-        with ThreadPoolExecutor(num_workers(config, stage)) as pool:
-            futures = [pool.submit(module.run_shard, config, inputs, shard) for shard in shards]
-            try:
-                for done, future in enumerate(as_completed(futures), start=1):
-                    yield future.result()
-                    progress(Progress(stage=stage, done=done, total=len(shards), unit="shards"))
-            finally:
-                pool.shutdown(cancel_futures=True)
+        pool = ThreadPoolExecutor(num_workers(config, stage))
+        futures = [pool.submit(module.run_shard, config, inputs, shard) for shard in shards]
+        is_waiting = True
+        try:
+            for done, future in enumerate(as_completed(futures), start=1):
+                yield future.result()
+                progress(Progress(stage=stage, done=done, total=len(shards), unit="shards"))
+        except KeyboardInterrupt:
+            is_waiting = False  # what runs ends with the process
+            raise
+        finally:
+            pool.shutdown(wait=is_waiting, cancel_futures=True)
 
     artifacts = pipeline.published(config, upto=stage)
     report = pipeline.run_stage(config, stage, artifacts, map_shards=map_shards, progress=progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import logging
 from typing import Protocol
 
@@ -13,12 +14,14 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 
 from flows.full_pipeline import full_pipeline
-from tasks.catalogue import Entry, Finding, idempotency_key
-from tasks.flow_runs import dataset_tag, past_run
+from tasks.catalogue import Entry, Finding, idempotency_keys
+from tasks.flow_runs import PastRun, dataset_tag, past_run
+from tsp_core import storage
 from tsp_core.config import StageName
 from tsp_core.stages.base import StageReport
 
 DEPLOYMENT = "tsp/full-pipeline"
+_MAX_KEYS = 20  # they double their distance: these are more than anybody's runs
 _logger = logging.getLogger(__name__)
 
 
@@ -52,26 +55,34 @@ def start_deployment(finding: Finding, through: StageName) -> Entry:
     config = finding.dataset.config
     assert config is not None
     assert finding.outlook is not None
-    run = run_deployment(
-        DEPLOYMENT,
-        parameters={"config": finding.dataset.uri, "through": through},
-        flow_run_name=f"{config.name} {datetime.datetime.now():%Y-%m-%d %H:%M}",
-        tags=[dataset_tag(config.key)],
-        idempotency_key=idempotency_key(finding),
-        timeout=0,
-        as_subflow=False,
-    )
-    assert isinstance(run, FlowRun)
-    _logger.info("%s: started %s: %s", config.name, run.name, finding.outlook.news)
-    return Entry(finding=finding, state="started", text=finding.outlook.news, run=past_run(run))
+    earlier: PastRun | None = None
+    for key in itertools.islice(idempotency_keys(finding), _MAX_KEYS):
+        run = run_deployment(
+            DEPLOYMENT,
+            parameters={"config": finding.dataset.uri, "through": through},
+            flow_run_name=f"{config.name} {datetime.datetime.now():%Y-%m-%d %H:%M}",
+            tags=[dataset_tag(config.key)],
+            idempotency_key=key,
+            timeout=0,
+            as_subflow=False,
+        )
+        assert isinstance(run, FlowRun)
+        if run.state is not None and run.state.is_final():
+            earlier = past_run(run)  # it has this key, so the server gives it and starts nothing
+            continue
+        _logger.info("%s: started %s: %s", config.name, run.name, finding.outlook.news)
+        return Entry(finding=finding, state="started", text=finding.outlook.news, run=past_run(run))
+    text = f"{config.name}: no run was started: the server gives earlier ones for new keys"
+    return Entry(finding=finding, state="failed", text=text, run=earlier)
 
 
 def run_here(finding: Finding, through: StageName) -> Entry:
-    """Run the dataset as a subflow; its failure is its own."""
+    """Run the dataset as a subflow; its failure is its own, and so is its endpoint."""
     assert finding.outlook is not None
-    state: State[dict[str, StageReport]] = full_pipeline(
-        finding.dataset.uri, through=through, return_state=True
-    )
+    with storage.endpoint_restored():
+        state: State[dict[str, StageReport]] = full_pipeline(
+            finding.dataset.uri, through=through, return_state=True
+        )
     flow_run_id = state.state_details.flow_run_id
     assert flow_run_id is not None
     with get_client(sync_client=True) as client:

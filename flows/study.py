@@ -23,6 +23,7 @@ from flows.parameters import (
     StudyChanges,
 )
 from tasks.artifacts import show_study
+from tasks.live import flush
 from tasks.progress import ProgressReporter
 from tasks.study import compare_runs
 from tsp_core.artifacts import ArtifactRef
@@ -107,6 +108,7 @@ def _run_each(runs: Sequence[StudyRun], report: ProgressCallback) -> list[dict[s
         report(Progress(stage="study", done=number - 1, total=len(runs), unit="runs"))
         published.append(run_one(run))
     report(Progress(stage="study", done=len(runs), total=len(runs), unit="runs"))
+    flush()
     return published
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -75,7 +75,11 @@ def list_datasets(datasets: str, only: str | None) -> list[Dataset]:
 
 @task(name="catalogue-look", task_run_name="look at {dataset.name}", **_RETRIED)
 def look_at_dataset(dataset: Dataset, through: StageName) -> Finding:
-    """Plan a dataset's stages, and look up its earlier runs; a broken one is a finding, too."""
+    """Plan a dataset's stages, and look up its earlier runs; a broken one is a finding, too.
+
+    Raises:
+        StorageUnavailableError: Its store does not answer now; the task is tried again.
+    """
     if dataset.config is None or dataset.problem:
         return Finding(dataset=dataset, problem=dataset.problem)
     with get_client(sync_client=True) as client:
@@ -85,6 +89,14 @@ def look_at_dataset(dataset: Dataset, through: StageName) -> Finding:
     except PermanentError as error:
         return Finding(dataset=dataset, problem=str(error), runs=runs)
     return Finding(dataset=dataset, outlook=outlook, runs=runs)
+
+
+def finding_of(dataset: Dataset, looked: Finding | BaseException) -> Finding:
+    """What looking at a dataset came to: one that cannot be looked at stops no other."""
+    if isinstance(looked, Finding):
+        return looked
+    problem = f"{dataset.uri}: cannot look at it now: {type(looked).__name__}: {looked}"
+    return Finding(dataset=dataset, problem=problem)
 
 
 def decide(finding: Finding, *, retry_failed: bool) -> Entry | None:
@@ -113,9 +125,22 @@ def tries_of(finding: Finding) -> list[PastRun]:
     return [run for run in finding.runs if run.key.startswith(f"{_key(finding)}/")]
 
 
-def idempotency_key(finding: Finding) -> str:
-    """Equal for two catalogue runs that want to start the same at the same time."""
-    return f"{_key(finding)}/{len(tries_of(finding)) + 1}"
+def idempotency_keys(finding: Finding) -> Iterator[str]:
+    """Keys for the next run, to be tried in turn until one is not taken by a run that has ended.
+
+    They are the same for two catalogue runs that want to start the same at the same time. Which
+    keys are taken is known of the newest runs only, and people delete runs, so the numbers go on
+    from the largest that is known, and leap further the more of them are taken.
+    """
+    number, step = 1 + max((_number(run.key) for run in tries_of(finding)), default=0), 1
+    while True:
+        yield f"{_key(finding)}/{number}"
+        number, step = number + step, 2 * step
+
+
+def _number(key: str) -> int:
+    last = key.rsplit("/", 1)[1]
+    return int(last) if last.isdecimal() else 0
 
 
 def _key(finding: Finding) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import threading
 import time
+from functools import partial
 
 from tasks.live import LiveArtifact, OnShown, best_effort
 from tsp_core.stages.base import Progress
@@ -21,12 +22,13 @@ class LiveCurves:
 
     Args:
         key: Key of the artifact.
-        on_shown: Told its address when there is a picture.
+        on_shown: Told its address when there is a picture, by another thread.
     """
 
     def __init__(self, key: str, on_shown: OnShown) -> None:
-        self._artifact = LiveArtifact(key, type="markdown")
-        self._on_shown = on_shown
+        self._artifact = LiveArtifact(
+            key, type="markdown", on_made=partial(on_shown, "loss curves")
+        )
         self._epochs: list[CurvePoint] = []
         self._steps: list[CurvePoint] = []
         self._drawn_at = time.monotonic()
@@ -59,8 +61,6 @@ class LiveCurves:
             f"{message}\n\nThin: single steps. Dashed: training epochs. Full: validation.\n"
         )
         self._artifact.show(text, message)
-        if self._artifact.address is not None:
-            self._on_shown("loss curves", self._artifact.address)
 
 
 def _thinned(points: list[CurvePoint]) -> list[CurvePoint]:

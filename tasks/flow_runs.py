@@ -24,7 +24,7 @@ from tsp_core.errors import PermanentError
 _logger = logging.getLogger(__name__)
 _ERROR_NAME = re.compile(r"\b([A-Z]\w+Error)\b")
 MAX_RUNS = 50
-"""Of one dataset, the newest first: enough to tell how often a run was tried again."""
+"""Of one dataset, the newest first: enough to tell what became of the last tries."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import threading
 import time
 from dataclasses import replace
 
-from tasks.live import LiveArtifact, best_effort
+from tasks.live import LiveArtifact, best_effort, flush
 from tasks.overview_text import Overview, StageLine, headline, page
 from tasks.pace import Pace
 from tasks.usage import Meter, Usage, gpus_of, published_bytes
@@ -50,8 +50,9 @@ class RunOverview:
         self._pace = Pace()
         self._interval = min_interval_seconds
         self._sent_at = -float("inf")
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._send()
+        flush()  # for its address
 
     @property
     def address(self) -> str | None:
@@ -65,7 +66,7 @@ class RunOverview:
         self._send()
 
     def progress(self, progress: Progress) -> None:
-        """A stage has come further."""
+        """A stage has come further; nobody waits for the server here."""
         with self._lock:
             self._pace.add(progress)
             is_due = time.monotonic() - self._sent_at >= self._interval
@@ -92,17 +93,21 @@ class RunOverview:
         found = quarantined({report.stage: report.artifact})
         known = {video.video for video in self._overview.left_out}
         new = tuple(video for video in found if video.video not in known)
-        self._overview = replace(self._overview, left_out=self._overview.left_out + new)
+        with self._lock:
+            self._overview = replace(self._overview, left_out=self._overview.left_out + new)
         self._send()
+        flush()
 
     def link(self, text: str, address: str) -> None:
         """Link to something else that shows this run."""
-        links = {**self._overview.links, text: address}
-        self._overview = replace(self._overview, links=links)
+        with self._lock:
+            links = {**self._overview.links, text: address}
+            self._overview = replace(self._overview, links=links)
 
     def close(self) -> None:
         """The run is at its end."""
         self._send()
+        flush()
 
     def fail(self, stage: str, error: BaseException) -> None:
         """A stage has failed."""
@@ -110,20 +115,23 @@ class RunOverview:
         usage = self._meter.read()
         self._change(stage, state="failed", text=f"{kind}{error}", usage=usage)
         self._send()
+        flush()
 
     def _num_gpus(self, report: StageReport) -> int:
         return 0 if report.reused else gpus_of(self._overview.config, report.stage)
 
     def _change(self, stage: str, **changes: object) -> None:
-        lines = tuple(
-            replace(line, **changes) if line.stage == stage else line  # type: ignore[arg-type]
-            for line in self._overview.lines
-        )
-        self._overview = replace(self._overview, lines=lines)
+        with self._lock:
+            lines = tuple(
+                replace(line, **changes) if line.stage == stage else line  # type: ignore[arg-type]
+                for line in self._overview.lines
+            )
+            self._overview = replace(self._overview, lines=lines)
 
     def _send(self) -> None:
-        self._overview = replace(self._overview, total=self._total())
-        self._artifact.show(page(self._overview), headline(self._overview))
+        with self._lock:  # the latest is shown last
+            self._overview = replace(self._overview, total=self._total())
+            self._artifact.show(page(self._overview), headline(self._overview))
 
     def _total(self) -> Usage:
         """CPU time and wall time of the whole run, GPU time and bytes of its stages."""

@@ -40,7 +40,7 @@ class ProgressReporter:
     """A callback that keeps one progress artifact up to date, at most every two seconds.
 
     Call it inside a flow or task run. A Prefect server that does not answer costs the update, not
-    the run.
+    the run, and no time.
 
     Args:
         key: Key of the artifact.

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 from prefect import Task
@@ -162,6 +163,21 @@ class _Tally:
         )
 
 
+class _Threads(ThreadPoolTaskRunner[Any]):
+    """Threads that an interrupt does not wait for: what runs in them ends with the process."""
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(exc_value, KeyboardInterrupt) and self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+            self._executor = None
+        super().__exit__(exc_type, exc_value, traceback)
+
+
 @contextmanager
 def shard_runner(config: Config, stage: str) -> Iterator[TaskRunner[Any]]:
     """Open the runner of a stage's shards: threads here, or tasks on a Ray cluster.
@@ -171,7 +187,7 @@ def shard_runner(config: Config, stage: str) -> Iterator[TaskRunner[Any]]:
         WorkerLostError: A node of the cluster was lost too often.
     """
     if config.runtime.runner == "threads":
-        threads: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=num_workers(config, stage))
+        threads: TaskRunner[Any] = _Threads(max_workers=num_workers(config, stage))
         with threads:
             yield threads
     else:

@@ -37,6 +37,7 @@ class FakeStage:
         shards: How many shards a run has.
         on_shard: Called in each shard; raise to make it fail.
         on_finish: Called in `finish`.
+        on_read: Called in `read`.
         calls: Names of the functions that were called, in order.
         more_files: What it publishes beside its one file.
     """
@@ -45,6 +46,7 @@ class FakeStage:
     shards: int = 0
     on_shard: Callable[[Shard], None] = _nothing
     on_finish: Callable[[], None] = lambda: None
+    on_read: Callable[[], None] = lambda: None
     calls: list[str] = field(default_factory=list)
     content: str = "1"
     more_files: dict[str, bytes] = field(default_factory=dict)
@@ -66,6 +68,10 @@ class FakeStage:
         )
         self.calls.append("plan")
         return planned(config, recipe, shards=shards, num_items=self.shards)
+
+    def read(self, config: Config) -> None:
+        """What annotate does before ingest."""
+        self.on_read()
 
     def run_shard(self, config: Config, inputs: Inputs, shard: Shard) -> ShardReport:
         with self._lock:

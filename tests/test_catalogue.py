@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes import FakeStages
 from tsp_core import pipeline, storage
-from tsp_core.catalogue import Dataset, look_at, read_catalogue, select
+from tsp_core.catalogue import Dataset, by_endpoint, look_at, read_catalogue, select
 from tsp_core.config.io import load_config
 from tsp_core.errors import ConfigError
 from tsp_core.runs import update_record
@@ -78,15 +78,30 @@ def test_one_name_for_two_datasets_is_refused_for_both(tmp_path: Path, other: st
     assert "give each dataset of a catalogue a name of its own" in found["b.yaml"]
 
 
-def test_one_endpoint_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_datasets_of_one_endpoint_are_looked_at_together(
+    fakes: FakeStages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading a catalogue leaves the endpoint as it is; looking at a dataset goes to its own."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://before")
     for name, port in (("a", 1), ("b", 2), ("c", 1)):
         endpoint = f"runtime: {{endpoint_url: 'http://127.0.0.1:{port}'}}"
-        write(tmp_path, f"{name}.yaml", f"name: {name}\nroot: x\n{endpoint}\n")
-    write(tmp_path, "d.yaml")
-    found = problems(read_catalogue(str(tmp_path)))
-    assert set(found) == {"b.yaml"}
-    assert "runtime.endpoint_url: 'http://127.0.0.1:2': other datasets" in found["b.yaml"]
+        write(tmp_path, f"{name}.yaml", f"name: {name}\nroot: out\n{endpoint}\n")
+    write(tmp_path, "d.yaml", "name: d\nroot: out\n")
+    write(tmp_path, "e.yaml", "name: [")
+    found = read_catalogue(str(tmp_path))
+    assert set(problems(found)) == {"e.yaml"}
+    assert storage.endpoint() == "http://before"
+    assert [names(group) for group in by_endpoint(found)] == [["a", "c"], ["b"], ["d", "e"]]
+    for group, expected in zip(
+        by_endpoint(found),
+        ("http://127.0.0.1:1", "http://127.0.0.1:2", "http://before"),
+        strict=True,
+    ):
+        with storage.endpoint_restored():
+            for item in group:
+                if item.config is not None:
+                    look_at(item.config, "ingest")
+                assert storage.endpoint() == expected
 
 
 def test_the_endpoint_of_one_file_is_not_that_of_the_next(

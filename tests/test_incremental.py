@@ -21,6 +21,7 @@ from tests.chaos.inspection import look, published_files
 from tsp_core import pipeline, storage
 from tsp_core.config import STAGE_NAMES, Config
 from tsp_core.config.io import load_config
+from tsp_core.errors import AnnotationError
 from tsp_core.runs import update_record
 from tsp_core.schemas import read_table
 from tsp_core.stages.base import StageReport
@@ -226,3 +227,14 @@ def test_runs_over_the_same_root_at_once_agree(place: Path) -> None:
     assert published_files(config.root_uri) == expected
     assert look(config.root_uri)[1] == []
     assert stale(config) == set()
+
+
+def test_wrong_annotations_are_told_before_a_video_is_decoded(place: Path) -> None:
+    config = config_of(place)
+    annotations = config.annotate.annotations
+    assert isinstance(annotations, str)
+    Path(annotations).write_text("video,label,t-start,t-end,subset\nv0,walk,2,1,training\n")
+    with pytest.raises(AnnotationError, match=r"annotations\.csv: .*line 2"):
+        run(config)
+    assert not storage.exists(storage.join(config.root_uri, "ingest"))
+    assert not storage.exists(storage.join(config.root_uri, "shards"))

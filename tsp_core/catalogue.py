@@ -86,7 +86,7 @@ def read_catalogue(datasets: str) -> list[Dataset]:
             "dataset below it, or give a glob such as 's3://bucket/sets/*/config.yaml'"
         )
     read = [_read(uri) for uri in uris]
-    return _with_one_endpoint(_with_names_apart(read))
+    return _with_names_apart(read)
 
 
 def select(catalogue: Sequence[Dataset], only: str) -> list[Dataset]:
@@ -103,14 +103,29 @@ def select(catalogue: Sequence[Dataset], only: str) -> list[Dataset]:
     return found
 
 
+def by_endpoint(catalogue: Iterable[Dataset]) -> list[list[Dataset]]:
+    """Put the datasets of each S3 endpoint together, for they can be looked at side by side.
+
+    The endpoint is a setting of the whole process; of datasets without one of their own, it is that
+    of the environment.
+    """
+    groups: dict[str | None, list[Dataset]] = defaultdict(list)
+    for item in catalogue:
+        groups[None if item.config is None else item.config.runtime.endpoint_url].append(item)
+    return list(groups.values())
+
+
 def look_at(config: Config, through: StageName) -> Outlook:
     """Find out what a run up to and including the stage `through` would do; nothing is computed.
 
-    `pretrain.retrain: always` trains anew in every run; it is no reason for one.
+    `pretrain.retrain: always` trains anew in every run; it is no reason for one. From here on this
+    process's S3 requests go to the dataset's endpoint, where it has one (see `by_endpoint`).
 
     Raises:
         TspError: As planning a stage raises it.
     """
+    if config.runtime.endpoint_url:
+        storage.use_endpoint(config.runtime.endpoint_url)
     wanted = STAGE_NAMES[: STAGE_NAMES.index(through) + 1]
     to_do = tuple(
         entry
@@ -167,27 +182,3 @@ def _same_name(item: Dataset, group: Sequence[Dataset]) -> str:
         "would overwrite each other; give each dataset of a catalogue a name of its own (names "
         "that differ in case or punctuation alone count as the same)"
     )
-
-
-def _with_one_endpoint(catalogue: Sequence[Dataset]) -> list[Dataset]:
-    """Keep to one S3 endpoint: it is a setting of the whole process that looks at them."""
-    endpoints = [
-        item.config.runtime.endpoint_url
-        for item in catalogue
-        if item.config is not None and item.config.runtime.endpoint_url
-    ]
-    if not endpoints:
-        return list(catalogue)
-    storage.use_endpoint(endpoints[0])
-    return [_of_endpoint(item, endpoints[0]) for item in catalogue]
-
-
-def _of_endpoint(item: Dataset, endpoint: str) -> Dataset:
-    own = None if item.config is None else item.config.runtime.endpoint_url
-    if own is None or own == endpoint or item.problem:
-        return item
-    problem = (
-        f"{item.uri}: runtime.endpoint_url: {own!r}: other datasets of the catalogue use "
-        f"{endpoint!r}; keep the datasets of each store in a catalogue of their own"
-    )
-    return replace(item, problem=problem)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from tsp_core.artifacts import ArtifactRef
 from tsp_core.config import STAGE_NAMES, Config
@@ -146,6 +146,17 @@ def run_stage(
     return report.model_copy(update={"seconds": time.monotonic() - began})
 
 
+def check_annotations(config: Config) -> None:
+    """Read the annotations, in seconds: what is wrong with them must not wait for the videos.
+
+    Raises:
+        AnnotationError: As the stage annotate would raise it, after ingest.
+        ConfigError: No annotations are configured.
+    """
+    stage: Any = stage_module("annotate")
+    stage.read(config)
+
+
 def run_all(
     config: Config,
     *,
@@ -154,6 +165,8 @@ def run_all(
 ) -> dict[str, StageReport]:
     """Run the stages up to and including `through` in this process, in order."""
     reports: dict[str, StageReport] = {}
+    if through != "ingest":
+        check_annotations(config)
     for name in STAGE_NAMES:
         if is_needed(config, name):
             found = {done: report.artifact for done, report in reports.items()}

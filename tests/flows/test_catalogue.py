@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
@@ -14,9 +15,12 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 
 from flows.catalogue import catalogue
 from flows.full_pipeline import full_pipeline
+from tasks import catalogue as module
 from tests.fakes import FakeStages
-from tsp_core import errors
-from tsp_core.errors import AnnotationError, ConfigError
+from tsp_core import errors, storage
+from tsp_core.catalogue import Outlook
+from tsp_core.config import Config, StageName
+from tsp_core.errors import AnnotationError, ConfigError, StorageUnavailableError
 
 pytestmark = [
     pytest.mark.server,
@@ -114,6 +118,100 @@ def test_one_failure_and_one_broken_file_stop_no_other(fakes: FakeStages, sets: 
     assert "ConfigError: 2 of 3 datasets cannot run" in sets.message
     assert "a.json: row 3" in sets.message
     assert "b.yaml: export.stirde: unknown key" in sets.message
+
+
+def test_a_dataset_that_cannot_be_looked_at_stops_no_other(
+    fakes: FakeStages, sets: Sets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unreachable store, after all retries, and a bug."""
+    sets.write("a", "runtime: {cache_dir: away}")
+    sets.write("b", "runtime: {cache_dir: bug}")
+    sets.write("c")
+    real, looks = module.look_at, []
+
+    def look(config: Config, through: StageName) -> Outlook:
+        looks.append(config.name)
+        if str(config.runtime.cache_dir).endswith("away"):
+            raise StorageUnavailableError("s3://away/x: cannot list: time-out")
+        if str(config.runtime.cache_dir).endswith("bug"):
+            raise ZeroDivisionError("a bug")
+        return real(config, through)
+
+    monkeypatch.setattr(module, "look_at", look)
+    quick = module.look_at_dataset.with_options(retries=1, retry_delay_seconds=[0])
+    monkeypatch.setattr("flows.catalogue.look_at_dataset", quick)
+    assert sets.tick() == {"a": "broken", "b": "broken", "c": "done"}
+    assert looks.count(sets.name("a")) == 2
+    assert "ConfigError: 2 of 3 datasets cannot run" in sets.message
+    assert "a.yaml: cannot look at it now: StorageUnavailableError: s3://away/x" in sets.message
+    assert "b.yaml: cannot look at it now: ZeroDivisionError: a bug" in sets.message
+
+
+def test_each_dataset_is_looked_at_and_run_on_its_own_endpoint(
+    fakes: FakeStages, sets: Sets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://before")
+    different = "annotate: {min_background_clips: %d}\n"  # or they would share an artifact
+    sets.write("a", f"{different % 1}runtime: {{endpoint_url: 'http://one'}}")
+    sets.write("b", different % 2)
+    sets.write("c", f"{different % 3}runtime: {{endpoint_url: 'http://two'}}")
+    seen: dict[str, set[str | None]] = defaultdict(set)
+    real = module.look_at
+
+    def look(config: Config, through: StageName) -> Outlook:
+        found = real(config, through)
+        seen[config.name].add(storage.endpoint())
+        return found
+
+    monkeypatch.setattr(module, "look_at", look)
+    fakes["annotate"].on_finish = lambda: seen["runs"].add(storage.endpoint())
+    assert sets.tick() == {"a": "done", "b": "done", "c": "done"}
+    assert seen == {
+        sets.name("a"): {"http://one"},
+        sets.name("b"): {"http://before"},
+        sets.name("c"): {"http://two"},
+        "runs": {"http://one", "http://before", "http://two"},
+    }
+    assert storage.endpoint() == "http://before"
+
+
+def test_runs_are_started_after_many_tries_and_after_some_were_deleted(
+    fakes: FakeStages, sets: Sets, deployment: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the newest runs are looked at, so their number is not that of all tries."""
+    monkeypatch.setattr("tasks.flow_runs.MAX_RUNS", 3)
+    sets.write("a")
+    for number in range(1, 8):
+        assert sets.tick() == {"a": "started"}
+        sets.end("a", StateType.CRASHED)
+        assert len(sets.runs("a")) == number
+    numbers = sorted(int((run.idempotency_key or "").rsplit("/", 1)[1]) for run in sets.runs("a"))
+    assert numbers == list(range(1, 8))
+    first = next(run for run in sets.runs("a") if (run.idempotency_key or "").endswith("/1"))
+    with get_client(sync_client=True) as client:
+        client.request("DELETE", "/flow_runs/{id}", path_params={"id": first.id})
+    assert sets.tick() == {"a": "started"}
+    assert len(sets.runs("a")) == 7
+    assert sets.tick() == {"a": "under way"}
+
+
+def test_a_key_that_an_earlier_run_has_starts_nothing_so_the_next_is_tried(
+    fakes: FakeStages, sets: Sets, deployment: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the earlier tries are so long ago that the newest runs do not hold them."""
+    sets.write("a")
+    for _ in range(3):
+        assert sets.tick() == {"a": "started"}
+        sets.end("a", StateType.CRASHED)
+    before = {run.id for run in sets.runs("a")}
+    monkeypatch.setattr(module, "past_runs", lambda client, key: [])
+    assert sets.tick() == {"a": "started"}
+    (started,) = [run for run in sets.runs("a") if run.id not in before]
+    assert started.state is not None
+    assert started.state.is_scheduled()
+    monkeypatch.setattr("flows.starting._MAX_KEYS", 1)
+    assert sets.tick() == {"a": "failed"}
+    assert "no run was started: the server gives earlier ones" in sets.message
 
 
 def test_runs_of_the_deployment_are_started_once(

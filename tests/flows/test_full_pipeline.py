@@ -138,6 +138,17 @@ def test_a_permanent_error_stops_the_chain_with_its_message(fakes: FakeStages, c
     assert not fakes["index"].calls
 
 
+def test_wrong_annotations_fail_before_a_video_is_decoded(fakes: FakeStages, config: str) -> None:
+    def refuse() -> None:
+        raise AnnotationError("rows.csv: line 3: ends before it starts")
+
+    fakes["annotate"].on_read = refuse
+    state = failed(config=config)
+    assert "rows.csv: line 3: ends before it starts" in str(state.message)
+    assert fakes["ingest"].calls == []
+    assert full_pipeline(config=config, through="ingest")  # which needs none
+
+
 def test_a_failed_shard_cancels_those_that_have_not_begun(fakes: FakeStages, config: str) -> None:
     def fail(shard: Shard) -> None:
         raise StorageError("no permission")

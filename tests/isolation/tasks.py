@@ -13,6 +13,44 @@ from tsp_core.errors import VideoError
 from tsp_core.isolation import heartbeat
 
 
+class DiesWhenReceived:
+    """Ends the worker while it takes the task, before it begins."""
+
+    def __init__(self, marker: Path | None = None) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _die_when_received, (self.marker,)
+
+
+def _die_when_received(marker: Path | None) -> str:
+    if marker is None or not marker.exists():
+        if marker is not None:
+            marker.touch()
+        os.write(2, b"no room for libexample.so\n")
+        os._exit(7)
+    return "received"
+
+
+class RunsOutOfMemoryWhenReceived:
+    """Lacks memory while it takes the task, before it begins."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _lack_memory, ()
+
+
+def _lack_memory() -> None:
+    raise MemoryError
+
+
+def echo(value: object) -> object:
+    return value
+
+
+def write_to_standard_error(num_bytes: int) -> None:
+    os.write(2, b"x" * num_bytes)
+
+
 def add(one: int, other: int = 1) -> int:
     return one + other
 

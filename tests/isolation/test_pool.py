@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -16,8 +17,11 @@ from pathlib import Path
 import pytest
 
 from tests.isolation import tasks
-from tsp_core.errors import VideoError, is_transient
-from tsp_core.isolation import Limits, WorkerDiedError, WorkerLimitError, WorkerPool
+from tsp_core.errors import VideoError, WorkerLostError, is_transient
+from tsp_core.isolation import Limits, WorkerDiedError, WorkerLimitError, WorkerPool, process
+from tsp_core.isolation.limits import Watch
+from tsp_core.isolation.messages import BEGUN, Result, Task
+from tsp_core.isolation.process import WorkerProcess
 
 LIMITS = Limits(stall_seconds=60, total_seconds=60, memory_bytes=64 << 20)
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -66,6 +70,110 @@ def test_a_worker_that_was_killed_by_mistake_gets_a_second_try(
     pool: WorkerPool, tmp_path: Path
 ) -> None:
     assert pool.call(tasks.kill_oneself_once, LIMITS, tmp_path / "marker") == "done"
+
+
+def test_a_worker_that_cannot_start_says_nothing_about_the_function(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As where Python or its modules are not there: what it says is told."""
+    (tmp_path / "sitecustomize.py").write_text("import os; os.write(2, b'no PyAV'); os._exit(3)")
+    monkeypatch.syspath_prepend(tmp_path)
+    with closing(WorkerPool()) as fresh:
+        with pytest.raises(
+            WorkerLostError, match=r"before it began \(.*status 3(.|\n)*no PyAV"
+        ) as got:
+            fresh.call(tasks.add, LIMITS, 1)
+        assert type(got.value) is WorkerLostError
+        assert is_transient(got.value)
+
+
+def test_no_more_processes_say_nothing_about_the_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with closing(WorkerPool()) as fresh:
+        with pytest.raises(WorkerLostError, match="cannot start a worker process: ") as got:
+            fresh.call(tasks.add, LIMITS, 1)
+        assert type(got.value) is WorkerLostError
+
+
+def test_a_worker_that_hangs_before_it_is_ready_is_ended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pids = tmp_path / "pids"
+    hang = (
+        f"import os, time; open({str(pids)!r}, 'a').write(f'{{os.getpid()}}\\n')\ntime.sleep(600)"
+    )
+    (tmp_path / "sitecustomize.py").write_text(hang)
+    monkeypatch.syspath_prepend(tmp_path)
+    short = Limits(stall_seconds=2, total_seconds=2, memory_bytes=1 << 30)
+    monkeypatch.setattr(process, "_START", short)
+    with pytest.raises(WorkerLostError, match="no progress for 2 s") as got:
+        WorkerProcess()
+    assert type(got.value) is WorkerLostError
+    (pid,) = pids.read_text().split()
+    assert not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        (tasks.DiesWhenReceived(), r"status 7(.|\n)*no room for libexample\.so"),
+        (tasks.RunsOutOfMemoryWhenReceived(), "MemoryError"),
+    ],
+)
+def test_a_worker_that_is_lost_before_it_begins_says_nothing_about_the_function(
+    pool: WorkerPool, argument: object, message: str
+) -> None:
+    with pytest.raises(WorkerLostError, match=message) as got:
+        pool.call(tasks.echo, LIMITS, argument)
+    assert type(got.value) is WorkerLostError
+    with (
+        pytest.raises(WorkerLostError, match=message) as got,
+        pool.stream(tasks.count, LIMITS, argument, ahead=1, shared_bytes=4),
+    ):
+        pass
+    assert type(got.value) is WorkerLostError
+    assert pool.call(tasks.add, LIMITS, 1) == 2
+
+
+def test_a_worker_that_was_killed_while_it_waited_costs_no_try(tmp_path: Path) -> None:
+    with closing(WorkerPool()) as fresh:
+        marker = tmp_path / "marker"
+        assert fresh.call(tasks.echo, LIMITS, tasks.DiesWhenReceived(marker)) == "received"
+        os.kill(fresh.call(tasks.process_id, LIMITS), signal.SIGKILL)
+        with pytest.raises(WorkerDiedError, match="SIGSEGV"):
+            fresh.call(tasks.read_null_pointer, LIMITS)
+        os.kill(fresh.call(tasks.process_id, LIMITS), signal.SIGKILL)
+        with fresh.stream(tasks.count, LIMITS, 3, ahead=1, shared_bytes=4) as stream:
+            assert list(stream.items) == [0, 1, 2]
+
+
+def test_what_a_function_writes_to_standard_error_is_not_kept(pool: WorkerPool) -> None:
+    worker = WorkerProcess()
+    worker.send(Task(function=tasks.write_to_standard_error, arguments=(99,), memory_bytes=1 << 30))
+    watch = Watch(LIMITS)
+    assert (worker.receive(watch), worker.receive(watch)) == (BEGUN, Result())
+    worker.close()
+    assert worker._said == ""
+
+
+def test_threads_start_their_workers_from_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel ends workers with the thread that started them: a second starter may be lost."""
+    made: list[ThreadPoolExecutor] = []
+
+    class SlowToMake(ThreadPoolExecutor):
+        def __init__(self, *arguments: object, **options: object) -> None:
+            made.append(self)
+            time.sleep(0.2)
+            super().__init__(1)
+
+    monkeypatch.setattr(process, "_starter", None)
+    monkeypatch.setattr(process, "ThreadPoolExecutor", SlowToMake)
+    monkeypatch.setattr(process, "_popen", lambda fds, errors: "started")
+    with ThreadPoolExecutor(4) as threads:
+        started = [threads.submit(process._from_lasting_thread, (), None) for _ in range(4)]
+    assert [future.result() for future in started] == ["started"] * 4
+    assert len(made) == 1
+    made[0].shutdown()
 
 
 @pytest.mark.parametrize("function", [tasks.hang, tasks.hang_in_native_code])

@@ -12,7 +12,12 @@ from typing import Any
 
 import fsspec
 import pytest
+from aiohttp import ClientResponseError, RequestInfo
+from botocore.exceptions import ClientError as StoreError
 from fsspec.implementations.memory import MemoryFileSystem
+from multidict import CIMultiDict, CIMultiDictProxy
+from s3fs.errors import translate_boto_error
+from yarl import URL
 
 from tsp_core import storage
 from tsp_core.errors import StorageError, StorageUnavailableError
@@ -196,6 +201,50 @@ def test_errors_are_transient_or_permanent(
     for ask in (storage.exists, storage.is_folder):
         with pytest.raises(expected, match="flaky://x: cannot look up"):
             ask("flaky://x")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "is_passing"),
+    [
+        (409, "ConditionalRequestConflict", True),
+        (409, "OperationAborted", True),
+        (429, "TooManyRequests", True),
+        (429, "OfAStoreOfItsOwn", True),
+        (400, "RequestLimitExceeded", True),
+        (503, "RequestLimitExceeded", True),
+        (502, "OfAStoreOfItsOwn", True),
+        (599, "OfAStoreOfItsOwn", True),
+        (400, "OfAStoreOfItsOwn", False),
+        (403, "AccessDenied", False),
+        (501, "NotImplemented", False),
+        (507, "StorageFull", False),
+    ],
+)
+def test_what_an_s3_store_answers_is_transient_or_permanent(
+    flaky: type[Flaky], status: int, code: str, is_passing: bool
+) -> None:
+    """As s3fs raises it, which knows some codes and makes an I/O error of the others."""
+    answer = {
+        "Error": {"Code": code, "Message": "by plan"},
+        "ResponseMetadata": {"HTTPStatusCode": status},
+    }
+    flaky.error = translate_boto_error(StoreError(answer, "PutObject"))
+    expected = StorageUnavailableError if is_passing else StorageError
+    with pytest.raises((StorageError, StorageUnavailableError), match="cannot read") as got:
+        storage.read_bytes("flaky://folder/object")
+    assert type(got.value) is expected
+
+
+@pytest.mark.parametrize(("status", "is_passing"), [(429, True), (502, True), (410, False)])
+def test_what_a_web_server_answers_is_transient_or_permanent(
+    flaky: type[Flaky], status: int, is_passing: bool
+) -> None:
+    asked = RequestInfo(URL("http://x"), "GET", CIMultiDictProxy(CIMultiDict()), URL("http://x"))
+    flaky.error = ClientResponseError(asked, (), status=status, message="by plan")
+    expected = StorageUnavailableError if is_passing else StorageError
+    with pytest.raises((StorageError, StorageUnavailableError), match="cannot read") as got:
+        storage.read_bytes("flaky://folder/object")
+    assert type(got.value) is expected
 
 
 def test_bugs_are_not_dressed_up(flaky: type[Flaky]) -> None:

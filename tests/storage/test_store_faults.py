@@ -12,6 +12,7 @@ import fsspec
 import pytest
 from s3fs import S3FileSystem
 
+from tests import faulty
 from tests.faulty import Fault, FaultyProxy, faulty_proxy
 from tests.servers import S3Store, s3_store
 from tests.stages.dataset import Dataset
@@ -223,6 +224,19 @@ def test_a_lost_answer_to_a_conditional_write_is_no_conflict(
     assert storage.read_bytes(f"{root}/object") == CONTENT
 
 
+def test_a_conflict_of_two_conditional_writes_is_overcome(
+    proxy: FaultyProxy, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As AWS answers while another write of the same object is under way."""
+    conflict = ("409 Conflict", "ConditionalRequestConflict")
+    monkeypatch.setitem(faulty._ERRORS, "503", conflict)
+    proxy.spoil("503", times=2, pattern="^PUT")
+    assert storage.write_new(f"{root}/object", CONTENT)
+    assert len(proxy.faults) == 2
+    proxy.spoil("503", times=1, pattern="^PUT")
+    assert not storage.write_new(f"{root}/object", b"another")
+
+
 def test_publishing_survives_lost_answers(proxy: FaultyProxy, root: str) -> None:
     recipe = Recipe(stage="gvf", version=1, config={}, inputs={})
     proxy.spoil("lost", times=1, pattern=f"^PUT .*{MARKER}")
@@ -293,6 +307,32 @@ def test_a_stage_goes_through_a_store_that_fails_and_lags(
     for name in ("gvf.parquet", "gvf.h5"):
         wanted = artifacts.read_file(expected.artifact, name)
         assert artifacts.read_file(found.artifact, name) == wanted
+
+
+def test_a_configured_endpoint_has_effect_after_another_was_used(
+    proxy: FaultyProxy, store: S3Store, root: str
+) -> None:
+    """fsspec keeps file systems: that of the endpoint before must not be taken."""
+    storage.write_bytes(f"{root}/object", CONTENT)
+    storage.incomplete_uploads(root)
+    proxy.heal()
+    with storage.endpoint_restored():
+        storage.use_endpoint(store.endpoint_url)
+        assert storage.read_bytes(f"{root}/object") == CONTENT
+        assert storage.incomplete_uploads(root) == []
+    assert proxy.seen == []
+    assert storage.read_bytes(f"{root}/object") == CONTENT
+    assert proxy.seen != []
+
+
+def test_the_endpoint_of_the_configuration_goes_before_that_of_the_environment(
+    proxy: FaultyProxy, store: S3Store, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
+    with storage.endpoint_restored():
+        storage.use_endpoint(store.endpoint_url)
+        storage.write_bytes(f"{root}/object", CONTENT)
+    assert storage.endpoint() == "http://127.0.0.1:1"
 
 
 def test_the_proxy_passes_on_what_is_not_spoiled(proxy: FaultyProxy, store: S3Store) -> None:

@@ -5,20 +5,25 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, ClassVar
 
+import fsspec
 import pytest
 import torch
+from fsspec.implementations.memory import MemoryFileSystem
 
 from tests.servers import free_port
 from tests.training.test_launch import saved_state
 from tests.training.tiny import make_job
 from tsp_core.config import PretrainConfig, recipe_fields
-from tsp_core.errors import ConfigError
+from tsp_core.errors import ConfigError, StorageUnavailableError
 from tsp_core.stages.pretrain import _recipe_fields
-from tsp_core.training import failures
+from tsp_core.storage import faults
+from tsp_core.training import failures, nodes
 from tsp_core.training.distributed import _store
-from tsp_core.training.job import TrainingFailure, TrainingJob, TrainingUpdate
+from tsp_core.training.job import JOB_FILE, TrainingFailure, TrainingJob, TrainingUpdate
 from tsp_core.training.launch import launch
 from tsp_core.training.nodes import hosted, join
 
@@ -67,6 +72,67 @@ def test_a_lost_machine_is_replaced_and_the_result_is_the_same(tmp_path: Path) -
         assert torch.equal(found["model"][name], value), name
     assert not Path(job.meeting_uri).exists()
     assert not Path(job.data_uri).exists()
+
+
+class AwayStore(MemoryFileSystem):  # type: ignore[misc]
+    """Does not answer the next few requests to read an object, or to fetch it into a file."""
+
+    protocol = "away"
+    failures: ClassVar = {"read": 0, "fetch": 0}
+
+    def _answer(self, kind: str) -> None:
+        if self.failures[kind] > 0:
+            self.failures[kind] -= 1
+            raise ConnectionResetError("by plan")
+
+    def cat_file(self, path: str, **options: Any) -> bytes:
+        self._answer("read")
+        return bytes(super().cat_file(path, **options))
+
+    def get_file(self, *arguments: Any, **options: Any) -> None:
+        self._answer("fetch")
+        super().get_file(*arguments, **options)
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[AwayStore]]:
+    fsspec.register_implementation("away", AwayStore, clobber=True)
+    monkeypatch.setattr(faults, "RETRY_DELAYS_SECONDS", ())
+    monkeypatch.setattr(nodes, "_SECONDS_BETWEEN_LOOKS", 0.01)
+    yield AwayStore
+    AwayStore.failures.update(read=0, fetch=0)
+
+
+def test_joining_goes_through_a_store_that_is_away(
+    tmp_path: Path,
+    away: type[AwayStore],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Four looks for the note fail, and then two attempts to fetch the data."""
+    uris = {"meeting_uri": "away://nodes/a.json", "work_uri": "away://training/a"}
+    job = node_job(tmp_path, nodes=2).model_copy(update=uris)
+    seen: list[TrainingJob] = []
+
+    def trained(job: TrainingJob, *_: object, **__: object) -> tuple[int, str]:
+        assert job.path(JOB_FILE).exists()
+        seen.append(job)
+        return 0, ""
+
+    monkeypatch.setattr(nodes, "run_processes", trained)
+    with hosted(job):
+        away.failures.update(read=4, fetch=2)
+        assert join(job.meeting_uri, node=1, cache_dir=None, wait_seconds=60)
+    assert away.failures == {"read": 0, "fetch": 0}
+    assert [item.node for item in seen] == [1]
+    assert caplog.text.count("cannot read: ConnectionResetError: by plan; going on for") == 6
+    assert not Path(seen[0].folder).exists()
+
+
+def test_joining_says_that_the_store_is_still_away_at_the_end(away: type[AwayStore]) -> None:
+    away.failures["read"] = 1000
+    with pytest.raises(StorageUnavailableError, match=r"away://nodes/a\.json: cannot read: .*plan"):
+        join("away://nodes/a.json", node=1, cache_dir=None, wait_seconds=0.05)
 
 
 def test_nobody_joins_what_does_not_begin(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ import torch
 from tests.synthetic import VideoSpec, write_video
 from tests.video.crashing import crash, crashing, fill_memory, process_id, torch_is_there
 from tsp_core.config import ClipConfig, RuntimeConfig
-from tsp_core.errors import VideoError
-from tsp_core.isolation import Limits
+from tsp_core.errors import VideoError, WorkerLostError
+from tsp_core.isolation import Limits, WorkerPool
 from tsp_core.video.clips import iter_clip_batches
 from tsp_core.video.probe import VideoProbe, probe
 from tsp_core.video.sampling import clip_grid
@@ -96,6 +96,20 @@ def test_a_file_that_crashes_the_decoder_is_told(videos) -> None:
         list(iter_clip_batches(path, bad, 0, CLIP, grid, 5, limits=LIMITS))
     assert caught.value.code == "crashed"
     assert len(batches_of(path, found, 1, LIMITS)) > 1  # the next file is none the worse
+
+
+def test_a_worker_that_cannot_start_says_nothing_about_the_file(
+    videos, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path, found = videos["b_frames.mp4"]
+    monkeypatch.setattr("tsp_core.isolation.pool._pool", WorkerPool())
+    (tmp_path / "sitecustomize.py").write_text("import os; os._exit(3)")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(WorkerLostError, match="lost before it began"):
+        run_sandboxed(probe, path, LIMITS)
+    grid = clip_grid(found.timeline, CLIP, 1)
+    with pytest.raises(WorkerLostError, match="lost before it began"):
+        list(iter_clip_batches(path, found.timeline, 0, CLIP, grid, 5, limits=LIMITS))
 
 
 def test_a_worker_that_was_killed_is_replaced_and_nothing_is_missing(

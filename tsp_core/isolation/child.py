@@ -49,6 +49,7 @@ def _answer(pipe: Connection, memory_fd: int) -> bytes:
     try:
         while not isinstance(task := pipe.recv(), Task):  # imports the function's module
             pass  # the stream that was meant has ended
+        _be_quiet()
         pipe.send(BEGUN)
         _refuse_memory_beyond(task.memory_bytes)
         if task.ahead:
@@ -77,6 +78,13 @@ def _stream(pipe: Connection, memory_fd: int, task: Task) -> None:
                 return
             pipe.send(Item(value=value))
             allowed -= 1
+
+
+def _be_quiet() -> None:
+    """Say no more on standard error: the parent keeps it, and decoders write much to it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stderr.fileno())
+    os.close(nowhere)
 
 
 def _refuse_memory_beyond(num_bytes: int) -> None:

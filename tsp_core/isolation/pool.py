@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
+from tsp_core.errors import WorkerLostError
 from tsp_core.isolation.limits import (
     Limits,
     Watch,
@@ -57,6 +58,7 @@ class WorkerPool:
 
         Raises:
             WorkerDiedError: It died twice.
+            WorkerLostError: No worker could begin, which says nothing about the function.
             WorkerLimitError: The function reached a limit.
             Exception: What the function raises.
         """
@@ -89,6 +91,7 @@ class WorkerPool:
 
         Raises:
             WorkerDiedError: The worker died.
+            WorkerLostError: No worker could begin, which says nothing about the function.
             WorkerLimitError: The function reached a limit; the consumer's time does not count.
             Exception: What the function raises.
         """
@@ -99,9 +102,10 @@ class WorkerPool:
             ahead=ahead,
             shared_bytes=shared_bytes,
         )
-        with self._worker() as worker:
+        with self._begun(task, limits) as (worker, watch):
             memory = worker.shared(shared_bytes)
-            with contextlib.closing(self._items(worker, task, limits)) as items:
+            with contextlib.closing(_items(worker, watch, limits)) as items:
+                next(items)
                 yield Stream(items=items, memory=memory)
 
     def close(self) -> None:
@@ -117,31 +121,21 @@ class WorkerPool:
         self._idle = []
 
     def _called(self, task: Task, limits: Limits) -> Any:
-        with self._worker() as worker:
-            watch = _begin(worker, task, limits)
+        with self._begun(task, limits) as (worker, watch):
             return _result(worker, worker.receive(watch), limits)
 
-    def _items(
-        self, worker: WorkerProcess, task: Task, limits: Limits
-    ) -> Generator[Any, None, None]:
-        watch = _begin(worker, task, limits)
-        while isinstance(message := worker.receive(watch), Item):
-            try:
-                yield message.value
-            except GeneratorExit:
-                _stop(worker)
-                raise
-            worker.send(MORE)
-        _result(worker, message, limits)
-
     @contextmanager
-    def _worker(self) -> Iterator[WorkerProcess]:
-        """A worker for one task; it is kept when it is done with it, else killed."""
-        with self._lock:
-            worker = self._idle.pop() if self._idle else None
-        worker = worker or WorkerProcess()
+    def _begun(self, task: Task, limits: Limits) -> Iterator[tuple[WorkerProcess, Watch]]:
+        """A worker at a task, and the watch over it; it is kept when it is done, else killed.
+
+        A worker that waited may have been killed meanwhile, so another gets the task then.
+        """
         try:
-            yield worker
+            worker = self._beginning(task)
+        except WorkerLostError:
+            worker = self._beginning(task)
+        try:
+            yield worker, Watch(limits, worker.resident_bytes())
         finally:
             if worker.is_busy:
                 worker.kill()
@@ -151,16 +145,45 @@ class WorkerPool:
                 with self._lock:
                     self._idle.append(worker)
 
+    def _beginning(self, task: Task) -> WorkerProcess:
+        """Give a worker a task, and wait until it has imported the function and begins.
 
-def _begin(worker: WorkerProcess, task: Task, limits: Limits) -> Watch:
-    """Give a worker a task; time counts from when it has imported the function."""
-    worker.is_busy = True
-    worker.num_tasks += 1
-    worker.send(task)
-    message = worker.receive(Watch(_IMPORTING))
-    if message != BEGUN:
-        _result(worker, message, limits)
-    return Watch(limits, worker.resident_bytes())
+        Raises:
+            WorkerLostError: It does not come to that.
+        """
+        with self._lock:
+            worker = self._idle.pop() if self._idle else None
+        worker = worker or WorkerProcess()
+        worker.is_busy = True
+        worker.num_tasks += 1
+        try:
+            worker.shared(task.shared_bytes)
+            worker.send(task)
+            message = worker.receive(Watch(_IMPORTING))
+        except (WorkerDiedError, WorkerLimitError) as error:
+            worker.kill()
+            raise worker.lost(error) from None
+        except BaseException:
+            worker.kill()
+            raise
+        if isinstance(message, Failure):
+            worker.kill()
+            raise worker.lost(f"{type(message.error).__name__}: {message.error}")
+        assert message == BEGUN
+        return worker
+
+
+def _items(worker: WorkerProcess, watch: Watch, limits: Limits) -> Generator[Any, None, None]:
+    """What a stream yields, after a first `None`: from there on, closing this ends the stream."""
+    try:
+        yield None
+        while isinstance(message := worker.receive(watch), Item):
+            yield message.value
+            worker.send(MORE)
+    except GeneratorExit:
+        _stop(worker)
+        raise
+    _result(worker, message, limits)
 
 
 _IMPORTING = Limits(stall_seconds=300, total_seconds=300, memory_bytes=4 << 30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import signal
@@ -9,13 +10,15 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from tsp_core.errors import WorkerLostError
 from tsp_core.isolation.heartbeat import count_in
-from tsp_core.isolation.limits import Limits, Watch, WorkerDiedError
+from tsp_core.isolation.limits import Limits, Watch, WorkerDiedError, WorkerLimitError
 from tsp_core.isolation.messages import HEADER_BYTES, READY
 from tsp_core.tether import tied
 
@@ -24,6 +27,7 @@ _SECONDS_TO_END = 5.0
 _START = Limits(stall_seconds=120, total_seconds=120, memory_bytes=1 << 30)
 _PASSED_ON = ("PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV", "SYSTEMROOT")
 _PASSED_ON_PREFIXES = ("LC_", "LD_", "DYLD_", "PYTHON")
+_TAIL_BYTES = 2000
 
 
 class WorkerProcess:
@@ -32,21 +36,48 @@ class WorkerProcess:
     Attributes:
         num_tasks: Tasks that it has been given.
         is_busy: Whether it has not answered the last one.
+
+    Raises:
+        WorkerLostError: It does not start.
     """
 
     def __init__(self) -> None:
         self.num_tasks = 0
         self.is_busy = False
-        self._memory_fd = _shared_memory()
-        self._memory = mmap.mmap(self._memory_fd, HEADER_BYTES)
-        ours, theirs = socket.socketpair()
-        with theirs:
-            fds = (theirs.fileno(), self._memory_fd)
-            self._process = _from_lasting_thread(fds)
-        self._pipe = Connection(ours.detach())
-        watch = Watch(_START)
-        if self.receive(watch) != READY:
-            raise AssertionError("a worker says first that it is ready")
+        self._said = ""
+        try:
+            self._start()
+        except OSError as error:  # no memory, no more processes, no more files
+            raise WorkerLostError(f"cannot start a worker process: {error}") from error
+        try:
+            message = self.receive(Watch(_START))
+        except (WorkerDiedError, WorkerLimitError) as error:
+            self.kill()
+            raise self.lost(error) from None
+        assert message == READY, "a worker says first that it is ready"
+
+    def _start(self) -> None:
+        with contextlib.ExitStack() as undone:
+            self._errors = undone.enter_context(os.fdopen(_memory_file(), "rb"))
+            self._memory_fd = _memory_file()
+            undone.callback(os.close, self._memory_fd)
+            os.ftruncate(self._memory_fd, HEADER_BYTES)
+            self._memory = mmap.mmap(self._memory_fd, HEADER_BYTES)
+            ours, theirs = socket.socketpair()
+            undone.enter_context(ours)
+            with theirs:
+                fds = (theirs.fileno(), self._memory_fd)
+                self._process = _from_lasting_thread(fds, self._errors)
+            self._pipe = Connection(ours.detach())
+            undone.pop_all()
+
+    def lost(self, error: object) -> WorkerLostError:
+        """What it means that it is gone before it began a task: nothing about that task."""
+        said = f". It said:\n{self._said}" if self._said else ""
+        return WorkerLostError(
+            f"a worker process was lost before it began ({error}); where memory is short, lower "
+            f"runtime.workers{said}"
+        )
 
     def shared(self, num_bytes: int) -> memoryview:
         """Memory that the worker sees too, at least so many bytes."""
@@ -99,17 +130,19 @@ class WorkerProcess:
             self._process.wait(_SECONDS_TO_END)
         except subprocess.TimeoutExpired:
             self.kill()
-        self._close_memory()
+        self._close_files()
 
     def kill(self) -> None:
         """End the worker now."""
         self._process.kill()
         self._process.wait()
         self._pipe.close()
-        self._close_memory()
+        self._close_files()
 
-    def _close_memory(self) -> None:
+    def _close_files(self) -> None:
         if self._memory_fd >= 0:
+            self._said = _end_of(self._errors)
+            self._errors.close()
             os.close(self._memory_fd)  # views of the memory may live on
             self._memory_fd = -1
 
@@ -127,15 +160,19 @@ class WorkerProcess:
         return f"its worker process died of signal {-status} ({name})"
 
 
-def _shared_memory() -> int:
+def _memory_file() -> int:
     """A file descriptor of memory that grows on demand and is gone with its last user."""
     if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("tsp-worker")
-    else:
-        fd, path = tempfile.mkstemp(prefix="tsp-worker-")
-        Path(path).unlink()
-    os.ftruncate(fd, HEADER_BYTES)
+        return os.memfd_create("tsp-worker")
+    fd, path = tempfile.mkstemp(prefix="tsp-worker-")
+    Path(path).unlink()
     return fd
+
+
+def _end_of(file: IO[bytes]) -> str:
+    """What a worker wrote to its standard error before it began its first task."""
+    file.seek(-min(_TAIL_BYTES, file.seek(0, os.SEEK_END)), os.SEEK_END)
+    return file.read().decode("utf-8", errors="replace").strip()
 
 
 def _environment() -> dict[str, str]:
@@ -150,33 +187,37 @@ def _environment() -> dict[str, str]:
     return {**passed_on, **threads, "PYTHONPATH": path}
 
 
-def _start(fds: tuple[int, ...]) -> subprocess.Popen[bytes]:
+def _popen(fds: tuple[int, ...], errors: IO[bytes]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "tsp_core.isolation.child", *map(str, fds)],
         env=tied(_environment()),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=errors,
         pass_fds=fds,
         start_new_session=True,  # an interrupt from the keyboard is the parent's
     )
 
 
 _starter: ThreadPoolExecutor | None = None
+_starter_lock = threading.Lock()
 
 
-def _from_lasting_thread(fds: tuple[int, ...]) -> subprocess.Popen[bytes]:
+def _from_lasting_thread(fds: tuple[int, ...], errors: IO[bytes]) -> subprocess.Popen[bytes]:
     """Start a worker from a thread that lives as long as this process.
 
     To the kernel, the parent that a worker dies with is the thread that started it.
     """
     global _starter
-    if _starter is None:
-        _starter = ThreadPoolExecutor(1, thread_name_prefix="tsp-worker-starter")
-    return _starter.submit(_start, fds).result()
+    with _starter_lock:
+        if _starter is None:
+            _starter = ThreadPoolExecutor(1, thread_name_prefix="tsp-worker-starter")
+        starter = _starter
+    return starter.submit(_popen, fds, errors).result()
 
 
 def forget_starter() -> None:
-    """After a fork: the thread did not come along."""
-    global _starter
+    """After a fork: the thread did not come along, and whoever held the lock did not either."""
+    global _starter, _starter_lock
     _starter = None
+    _starter_lock = threading.Lock()

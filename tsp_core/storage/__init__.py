@@ -14,15 +14,20 @@ import posixpath
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, TypeVar
 
-from fsspec.core import split_protocol, url_to_fs
+from fsspec.core import split_protocol
 from fsspec.implementations.local import LocalFileSystem
 
 from tsp_core.storage.faults import attempt, translated
 from tsp_core.storage.faults import redact as redact
 from tsp_core.storage.listed import ObjectInfo as ObjectInfo
 from tsp_core.storage.listed import object_info, sorted_infos
+from tsp_core.storage.opening import endpoint as endpoint
+from tsp_core.storage.opening import endpoint_restored as endpoint_restored
+from tsp_core.storage.opening import is_s3 as is_s3
+from tsp_core.storage.opening import open_store
+from tsp_core.storage.opening import use_endpoint as use_endpoint
 from tsp_core.storage.placing import copy_synced, create, write_synced, written_aside
 from tsp_core.storage.received import Receipt, check_size
 from tsp_core.storage.uploads import abort_upload as abort_upload
@@ -30,23 +35,6 @@ from tsp_core.storage.uploads import incomplete_uploads as incomplete_uploads
 
 _CHUNK_BYTES = 8 << 20
 R = TypeVar("R")
-
-
-def use_endpoint(endpoint_url: str) -> None:
-    """Send S3 requests of this process and its children to an S3-compatible store."""
-    os.environ["AWS_ENDPOINT_URL"] = endpoint_url
-
-
-@contextmanager
-def endpoint_restored() -> Iterator[None]:
-    """Undo at the end what `use_endpoint` did meanwhile."""
-    before = os.environ.get("AWS_ENDPOINT_URL")
-    try:
-        yield
-    finally:
-        os.environ.pop("AWS_ENDPOINT_URL", None)
-        if before is not None:
-            os.environ["AWS_ENDPOINT_URL"] = before
 
 
 def absolute(uri: str, *, base: str = "") -> str:
@@ -90,7 +78,7 @@ def read_bytes(uri: str) -> bytes:
     receipt = Receipt(uri)
 
     def work() -> bytes:
-        fs, path = _open(uri)
+        fs, path = open_store(uri)
         data: bytes = fs.cat_file(path)
         if not isinstance(fs, LocalFileSystem):
             receipt.check(data, fs.info(path))
@@ -103,7 +91,7 @@ def write_bytes(uri: str, data: bytes) -> None:
     """Write a whole object at once; readers see all of it or nothing."""
 
     def work() -> None:
-        fs, path = _open(uri)
+        fs, path = open_store(uri)
         if isinstance(fs, LocalFileSystem):
             with written_aside(Path(path)) as aside:
                 write_synced(aside, data)
@@ -117,7 +105,7 @@ def upload(source: Path, uri: str) -> None:
     """Copy a local file to a URI atomically."""
 
     def work() -> None:
-        fs, path = _open(uri)
+        fs, path = open_store(uri)
         if isinstance(fs, LocalFileSystem):
             with written_aside(Path(path)) as aside:
                 copy_synced(source, aside)
@@ -140,7 +128,7 @@ def write_new(uri: str, content: bytes | Path) -> bool:
     """
 
     def work() -> bool:
-        fs, path = _open(uri)
+        fs, path = open_store(uri)
         return create(fs, path, content)
 
     if attempt(uri, "write", work):
@@ -155,7 +143,7 @@ def download(uri: str, target: Path) -> None:
 
     def work() -> None:
         with written_aside(target) as aside:
-            fs, path = _open(uri)
+            fs, path = open_store(uri)
             fs.get_file(path, str(aside))
             if not isinstance(fs, LocalFileSystem):
                 receipt.check(aside, fs.info(path))
@@ -177,7 +165,7 @@ def _type_of(uri: str) -> str | None:
     """'file', 'directory', or None; unlike fsspec's `exists`, a store's failure is no absence."""
 
     def work() -> str | None:
-        fs, path = _open(uri)
+        fs, path = open_store(uri)
         try:
             return str(fs.info(path)["type"])
         except (FileNotFoundError, NotADirectoryError):
@@ -190,7 +178,7 @@ def info(uri: str) -> ObjectInfo:
     """Describe one object."""
 
     def work() -> ObjectInfo:
-        fs, path = _open(uri)
+        fs, path = open_store(uri)
         return object_info(fs, fs.info(path))
 
     return attempt(uri, "look up", work)
@@ -207,7 +195,7 @@ def list_objects(prefix: str, *, is_aside: bool = False) -> list[ObjectInfo]:
     """
 
     def work() -> list[ObjectInfo]:
-        fs, path = _open(prefix)
+        fs, path = open_store(prefix)
         try:
             found = fs.find(path, detail=True)
         except FileNotFoundError:
@@ -221,7 +209,7 @@ def glob_objects(pattern: str) -> list[ObjectInfo]:
     """List the objects that a glob pattern matches, sorted by URI."""
 
     def work() -> list[ObjectInfo]:
-        fs, path = _open(pattern)
+        fs, path = open_store(pattern)
         found = fs.glob(path, detail=True)
         files = [value for value in found.values() if value.get("type") != "directory"]
         return sorted_infos(fs, files, is_aside=False)
@@ -237,7 +225,7 @@ def delete(uri: str, *, recursive: bool = False) -> None:
     """
 
     def work() -> None:
-        fs, path = _open(uri)
+        fs, path = open_store(uri)
         try:
             fs.rm(path, recursive=recursive)
         except FileNotFoundError:
@@ -294,17 +282,6 @@ def read_with(uri: str, work: Callable[[IO[bytes]], R]) -> R:
 def opened(uri: str) -> Iterator[IO[bytes]]:
     """Open an object for reading with seek, as Parquet readers want it."""
     with translated(uri, "read"):
-        fs, path = _open(uri)
+        fs, path = open_store(uri)
         with fs.open(path, "rb") as file:
             yield file
-
-
-def _open(uri: str) -> tuple[Any, str]:
-    protocol, _ = split_protocol(uri)
-    options: dict[str, Any] = {}
-    if protocol in ("s3", "s3a"):
-        options["use_listings_cache"] = False  # other processes write below the same prefix
-    elif protocol in (None, "file", "local"):
-        options["auto_mkdir"] = True
-    fs, path = url_to_fs(uri, **options)
-    return fs, path

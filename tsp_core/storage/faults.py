@@ -1,8 +1,8 @@
 """What stores raise, sorted into permanent and transient, and tried again where that can help.
 
-A transient failure (time-out, reset, 5xx, slow-down, a transfer cut short) is tried again after
-`RETRY_DELAYS_SECONDS`, with jitter; a permanent one (no permission, no space, no such object) is
-raised at once with its cause. Credentials appear in no message.
+A transient failure (time-out, reset, 5xx, slow-down, a conflict of two writers, a transfer cut
+short) is tried again after `RETRY_DELAYS_SECONDS`, with jitter; a permanent one (no permission, no
+space, no such object) is raised at once with its cause. Credentials appear in no message.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -34,8 +34,15 @@ _PERMANENT_ERRNOS = {
     *(errno.ENOSPC, errno.EROFS, errno.EDQUOT),
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.EFBIG, errno.ENOSYS),
 }
+_TRANSIENT_STATUSES = {408, 409, 429}
+"""Of HTTP, beside 5xx: too slow, a conflict with another request (AWS answers a conditional write
+so while another is under way), too many requests."""
+_PERMANENT_STATUSES = {501, 505, 507}
+"""Of 5xx: not implemented, another version of HTTP, no space."""
+_FIRST_SERVER_ERROR = 500
 _TRANSIENT_TEXT = re.compile(
     r"SlowDown|InternalError|Internal Server Error|ServiceUnavailable|Service Unavailable"
+    r"|TooManyRequests|RequestLimitExceeded|ConditionalRequestConflict"
     r"|Bad Gateway|Gateway Time|RequestTimeout|Throttl|\b50[0234]\b|timed? ?out|Connect"
     r"|reset by peer|IncompleteRead|IncompleteBody|ContentLength|Payload|Broken pipe|Disconnected"
     r"|ResponseParser|BadDigest|SHA256Mismatch|FlexibleChecksum",
@@ -115,10 +122,26 @@ def _classified(error: Exception, uri: str, action: str) -> TspError:
     # The text may quote the name of the object, which may hold any word.
     text = f"{type(error).__name__} {error} {error.__cause__ or ''}"
     text = text.replace(uri.split("://", 1)[-1], "")
-    transient = number in _TRANSIENT_ERRNOS or _TRANSIENT_TEXT.search(text)
-    if transient and number not in _PERMANENT_ERRNOS:
+    status = _status_of(error)
+    transient = number in _TRANSIENT_ERRNOS or _is_passing(status) or _TRANSIENT_TEXT.search(text)
+    if transient and number not in _PERMANENT_ERRNOS and status not in _PERMANENT_STATUSES:
         return StorageUnavailableError(message)
     return StorageError(message)
+
+
+def _status_of(error: Exception) -> int | None:
+    """The HTTP status that a store answered with, where its client tells it (botocore, aiohttp)."""
+    for item in (error, error.__cause__):
+        answer = getattr(item, "response", None)
+        described = answer.get("ResponseMetadata") if isinstance(answer, Mapping) else None
+        status = (described or {}).get("HTTPStatusCode") or getattr(item, "status", None)
+        if isinstance(status, int):
+            return status
+    return None
+
+
+def _is_passing(status: int | None) -> bool:
+    return status is not None and (status in _TRANSIENT_STATUSES or status >= _FIRST_SERVER_ERROR)
 
 
 def _cause(error: BaseException) -> str:

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from fsspec.core import split_protocol, url_to_fs
-
 from tsp_core.storage.faults import attempt
+from tsp_core.storage.opening import is_s3, open_store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +39,11 @@ def incomplete_uploads(prefix: str) -> list[Upload]:
         StorageError: No permission.
         StorageUnavailableError: The store did not answer.
     """
-    if not _is_s3(prefix):
+    if not is_s3(prefix):
         return []
 
     def work() -> list[Upload]:
-        fs, path = url_to_fs(prefix)
+        fs, path = open_store(prefix)
         bucket, key, _ = fs.split_path(path)
         folder = {"Bucket": bucket, "Prefix": f"{key.strip('/')}/" if key else ""}
         found = [_described(fs, bucket, item) for item in _uploads(fs, folder)]
@@ -57,7 +56,7 @@ def abort_upload(uri: str, upload_id: str) -> None:
     """Have the store delete the parts of an upload; one that is gone is no error."""
 
     def work() -> None:
-        fs, path = url_to_fs(uri)
+        fs, path = open_store(uri)
         bucket, key, _ = fs.split_path(path)
         try:
             fs.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload_id)
@@ -65,10 +64,6 @@ def abort_upload(uri: str, upload_id: str) -> None:
             return
 
     attempt(uri, "abort an upload", work)
-
-
-def _is_s3(uri: str) -> bool:
-    return split_protocol(uri)[0] in ("s3", "s3a")
 
 
 def _uploads(fs: Any, folder: dict[str, str]) -> Iterator[dict[str, Any]]:

@@ -10,6 +10,7 @@ or for its replacement, and all go on from the last checkpoint.
 from __future__ import annotations
 
 import logging
+import shutil
 import socket
 import tempfile
 import time
@@ -20,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tsp_core import storage
-from tsp_core.errors import ConfigError, ObjectNotFoundError, WorkerLostError
+from tsp_core.errors import ConfigError, ObjectNotFoundError, TransientError, WorkerLostError
 from tsp_core.training.checks import check_device
 from tsp_core.training.cores import share_of_cores
 from tsp_core.training.index import INDEX_FILES
@@ -77,19 +78,22 @@ def join(uri: str, *, node: int, cache_dir: str | None, wait_seconds: float) -> 
 
     Raises:
         ConfigError: The training has no such node, or this machine cannot do its part.
+        StorageUnavailableError: The store did not answer, and does not at the end of the wait.
         WorkerLostError: The training ended with errors, and did not begin again.
     """
     attempts: Counter[str] = Counter()
     given_up: set[str] = set()
-    while (meeting := _awaited(uri, wait_seconds, given_up)) is not None:
-        status = _take_part(meeting, node=node, cache_dir=cache_dir)
-        if status == 0:
-            return True
-        logger.warning("the training at %s ended with status %d here", meeting.endpoint, status)
-        attempts[meeting.run_id] += 1
-        if attempts[meeting.run_id] > _MAX_ATTEMPTS:
-            given_up.add(meeting.run_id)
-        time.sleep(_SECONDS_BETWEEN_LOOKS)
+    with tempfile.TemporaryDirectory(prefix="tsp-join-") as folder:
+        while (found := _awaited(uri, wait_seconds, given_up, folder)) is not None:
+            meeting, job = found
+            status = _take_part(meeting, _own_job(job, node, cache_dir))
+            if status == 0:
+                return True
+            logger.warning("the training at %s ended with status %d here", meeting.endpoint, status)
+            attempts[meeting.run_id] += 1
+            if attempts[meeting.run_id] > _MAX_ATTEMPTS:
+                given_up.add(meeting.run_id)
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
     if attempts:
         raise WorkerLostError(
             f"node {node}: the training ended with errors and did not begin again within "
@@ -102,37 +106,60 @@ _MAX_ATTEMPTS = 3
 """Of one machine at one training; the flow's retry of it is another training."""
 
 
-def _awaited(uri: str, seconds: float, without: Container[str]) -> Meeting | None:
+def _awaited(
+    uri: str, seconds: float, without: Container[str], folder: str
+) -> tuple[Meeting, TrainingJob] | None:
+    """Wait for a training and fetch its data; None when none begins.
+
+    Raises:
+        StorageUnavailableError: The store does not answer at the end of the wait.
+    """
     deadline = time.monotonic() + seconds
     while True:
+        trouble: TransientError | None = None
         try:
             meeting = Meeting.model_validate_json(storage.read_bytes(uri))
             if meeting.run_id not in without:
-                return meeting
-        except ObjectNotFoundError:
-            pass
-        if time.monotonic() > deadline:
+                return meeting, _fetched(meeting, folder)
+        except (ObjectNotFoundError, FileNotFoundError):
+            pass  # none has begun, or it ended just now
+        except TransientError as error:
+            trouble = error
+        left = deadline - time.monotonic()
+        if left < 0 and trouble is not None:
+            raise trouble
+        if left < 0:
             return None
+        if trouble is not None:
+            logger.warning("%s; going on for %.0f s before giving up", trouble, left)
         time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
-def _take_part(meeting: Meeting, *, node: int, cache_dir: str | None) -> int:
-    """Fetch the data and run torchrun; return its status."""
-    with tempfile.TemporaryDirectory(prefix="tsp-join-") as folder:
-        try:
-            for item in storage.list_objects(meeting.data_uri):
-                storage.download(item.uri, Path(folder, item.uri.rsplit("/", 1)[1]))
-            text = Path(folder, JOB_FILE).read_text(encoding="utf-8")
-        except (ObjectNotFoundError, FileNotFoundError):
-            return 1  # the training ended just now
-        job = _own_job(TrainingJob.model_validate_json(text), node, folder, cache_dir)
+def _fetched(meeting: Meeting, parent: str) -> TrainingJob:
+    """Fetch what a training needs into a folder below another; nothing is left of half of it."""
+    folder = tempfile.mkdtemp(dir=parent)
+    try:
+        for item in storage.list_objects(meeting.data_uri):
+            storage.download(item.uri, Path(folder, item.uri.rsplit("/", 1)[1]))
+        text = Path(folder, JOB_FILE).read_text(encoding="utf-8")
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return TrainingJob.model_validate_json(text).model_copy(update={"folder": folder})
+
+
+def _take_part(meeting: Meeting, job: TrainingJob) -> int:
+    """Run this machine's processes of a training; return their status."""
+    try:
         status, tail = run_processes(job, _ignore, meeting=meeting)
-        if status != 0:
-            logger.warning("the end of the training's output:\n%s", tail)
-        return status
+    finally:
+        shutil.rmtree(job.folder, ignore_errors=True)
+    if status != 0:
+        logger.warning("the end of the training's output:\n%s", tail)
+    return status
 
 
-def _own_job(job: TrainingJob, node: int, folder: str, cache_dir: str | None) -> TrainingJob:
+def _own_job(job: TrainingJob, node: int, cache_dir: str | None) -> TrainingJob:
     """The job as this machine does it."""
     import torch
 
@@ -145,7 +172,6 @@ def _own_job(job: TrainingJob, node: int, folder: str, cache_dir: str | None) ->
     num_threads, num_workers = share_of_cores(job.pretrain, job.device)
     return job.model_copy(
         update={
-            "folder": folder,
             "node": node,
             "cache_dir": cache_dir,
             "num_threads": num_threads,

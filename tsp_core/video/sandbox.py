@@ -86,6 +86,7 @@ def run_sandboxed(
 
     Raises:
         VideoError: crashed or limits, or as the function raises it.
+        WorkerLostError: No worker process could begin, which says nothing about the file.
     """
     if not limits.isolate:
         return function(path, *arguments, **keywords)

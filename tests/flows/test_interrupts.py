@@ -1,0 +1,223 @@
+"""Ctrl-C: one line, exit code 130, no process left behind, and the next run goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.dataset import make_dataset
+from tests.servers import REPOSITORY, prefect_home
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="children are found in /proc"),
+    pytest.mark.slow,
+]
+WAIT_SECONDS = 240.0
+"""Far more than anything takes here on a busy machine, and far less than what is interrupted."""
+LINE = "tsp: stopping: what is finished is kept"
+FAKES = ("-m", "tests.flows.run_interrupted")
+SIGNALS: dict[str, Callable[[int], None]] = {
+    "to the process": lambda pid: os.kill(pid, signal.SIGINT),
+    "from the terminal": lambda pid: os.killpg(pid, signal.SIGINT),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A command that runs.
+
+    Attributes:
+        process: It, in a process group of its own, as a terminal gives it.
+        errors: What it writes to stderr.
+    """
+
+    process: subprocess.Popen[bytes]
+    errors: Path
+
+    def wait_for(self, is_there: Callable[[], object]) -> None:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not is_there():
+            assert self.process.poll() is None, self.errors.read_text()
+            assert time.monotonic() < deadline, self.errors.read_text()
+            time.sleep(0.02)
+
+    def children(self) -> set[int]:
+        found = set()
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdigit():
+                with contextlib.suppress(OSError):
+                    fields = (folder / "stat").read_text().rsplit(") ", 1)[1].split()
+                    if int(fields[1]) == self.process.pid and fields[0] not in "ZX":
+                        found.add(int(folder.name))
+        return found
+
+    def check_end(self) -> None:
+        """It ends with one clear line, and none of its children lives on."""
+        children = self.children()
+        assert self.process.wait(WAIT_SECONDS) == 130, self.errors.read_text()
+        lines = [line for line in self.errors.read_text().splitlines() if not is_progress(line)]
+        assert len(lines) == 1, lines
+        assert lines[0].startswith(LINE)
+        deadline = time.monotonic() + WAIT_SECONDS
+        while any(is_alive(child) for child in children):
+            assert time.monotonic() < deadline, children
+            time.sleep(0.05)
+
+
+def is_progress(line: str) -> bool:
+    return line.startswith(("ingest: ", "to watch in a browser"))
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0] not in "ZX"
+    except OSError:
+        return False
+
+
+def decodes(pid: int) -> bool:
+    """Whether a process has a decoder loaded."""
+    with contextlib.suppress(OSError):
+        return "libavcodec" in Path(f"/proc/{pid}/maps").read_text()
+    return False
+
+
+@contextmanager
+def started(folder: Path, *command: str) -> Iterator[Command]:
+    given = {
+        "PREFECT_HOME": str(prefect_home(folder / "prefect")),
+        "DO_NOT_TRACK": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    inherited = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
+    errors = folder / "stderr.txt"
+    with errors.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=REPOSITORY,
+            env={**inherited, **given},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        yield Command(process=process, errors=errors)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    path = tmp_path / "config.yaml"
+    path.write_text("name: cooking\nroot: store\nruntime: {workers: 2}\n")
+    return str(path)
+
+
+def states(folder: Path) -> list[str]:
+    """The states of the flow runs in Prefect's database, the oldest first."""
+    with closing(sqlite3.connect(folder / "prefect" / "prefect.db")) as database:
+        found = database.execute("select state_type from flow_run order by created").fetchall()
+    return [state for (state,) in found]
+
+
+@pytest.mark.parametrize("send", SIGNALS.values(), ids=SIGNALS)
+@pytest.mark.parametrize("how", ["shards", "main"])
+def test_a_stage_command_ends_soon_and_goes_on_when_it_is_run_again(
+    tmp_path: Path, config: str, how: str, send: Callable[[int], None]
+) -> None:
+    command = (*FAKES, how, str(tmp_path), "ingest", config)
+    with started(tmp_path, *command) as running:
+        running.wait_for((tmp_path / "waits").exists)
+        send(running.process.pid)
+        running.check_end()
+    (tmp_path / "go on").touch()
+    with started(tmp_path, *command) as running:
+        assert running.process.wait(WAIT_SECONDS) == 0, running.errors.read_text()
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("send", SIGNALS.values(), ids=SIGNALS)
+@pytest.mark.parametrize("how", ["shards", "main"])
+def test_a_run_is_marked_as_crashed_and_takes_its_server_along(
+    tmp_path: Path, config: str, how: str, send: Callable[[int], None]
+) -> None:
+    """In `shards`, threads are at work; in `main`, the thread that hears of the interrupt."""
+    command = (*FAKES, how, str(tmp_path), "run", config, "--through", "ingest", "-q")
+    with started(tmp_path, *command) as running:
+        running.wait_for((tmp_path / "waits").exists)
+        assert len(running.children()) == 1  # the embedded server
+        send(running.process.pid)
+        running.check_end()
+    assert states(tmp_path) == ["CRASHED"]
+    (tmp_path / "go on").touch()
+    with started(tmp_path, *command) as running:
+        assert running.process.wait(WAIT_SECONDS) == 0, running.errors.read_text()
+    assert states(tmp_path) == ["CRASHED", "COMPLETED"]
+
+
+@pytest.mark.server
+def test_a_server_that_hangs_is_not_waited_for(tmp_path: Path, config: str) -> None:
+    command = (*FAKES, "shards", str(tmp_path), "run", config, "--through", "ingest", "-q")
+    with started(tmp_path, *command) as running:
+        running.wait_for((tmp_path / "waits").exists)
+        (server,) = running.children()
+        os.kill(server, signal.SIGSTOP)
+        os.killpg(running.process.pid, signal.SIGINT)
+        running.check_end()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_does_not_let_itself_be_interrupted_is_ended(
+    tmp_path: Path, config: str, times: int
+) -> None:
+    """After some seconds, or at once at the second interrupt."""
+    with started(tmp_path, *FAKES, "stubborn", str(tmp_path), "ingest", config) as running:
+        running.wait_for((tmp_path / "waits").exists)
+        os.kill(running.process.pid, signal.SIGINT)
+        running.wait_for(lambda: LINE in running.errors.read_text())
+        if times == 2:
+            os.kill(running.process.pid, signal.SIGINT)
+        running.check_end()
+
+
+def test_decoding_that_hangs_ends_with_the_command(tmp_path: Path) -> None:
+    """On real videos: the first decoder is stopped when it begins, so its shard hangs."""
+    config = make_dataset(tmp_path)
+    change = ("--set", f"root={tmp_path / 'out'}")
+    command = ("-c", "from flows.cli import main; main()", "ingest", str(config), *change)
+    with started(tmp_path, *command) as running:
+        running.wait_for(lambda: any(map(decodes, running.children())))
+        os.kill(next(filter(decodes, running.children())), signal.SIGSTOP)
+        os.killpg(running.process.pid, signal.SIGINT)
+        running.check_end()
+    with started(tmp_path, *command) as running:
+        assert running.process.wait(WAIT_SECONDS) == 0, running.errors.read_text()
+
+
+def test_an_interrupt_that_is_ignored_stays_ignored(tmp_path: Path, config: str) -> None:
+    """As in a background job of a script."""
+    program = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN);"
+        "from pathlib import Path; from tests.flows.run_interrupted import main;"
+        "main('shards', Path(sys.argv[1]), *sys.argv[2:])"
+    )
+    command = ("-c", program, str(tmp_path), "ingest", config)
+    with started(tmp_path, *command) as running:
+        running.wait_for((tmp_path / "waits").exists)
+        os.killpg(running.process.pid, signal.SIGINT)
+        (tmp_path / "go on").touch()
+        assert running.process.wait(WAIT_SECONDS) == 0, running.errors.read_text()
