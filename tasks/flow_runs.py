@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 from dataclasses import dataclass
@@ -73,14 +74,19 @@ def where_to_watch(overview: str | None) -> None:
         overview: Address of its overview, relative to that of the UI.
     """
     if determine_server_type() is ServerType.EPHEMERAL:
-        _logger.info(
-            "to watch in a browser: run `prefect server start` beside this (it shows this run, "
-            "too), and set PREFECT_API_URL=http://127.0.0.1:4200/api for the next"
-        )
+        _tell_how_to_watch()
         return
     _logger.info("this run: %s", run_url(UUID(str(runtime.flow_run.id))))
     if overview is not None:
         _logger.info("its overview: %s", _absolute(overview))
+
+
+@functools.cache  # a study has many runs
+def _tell_how_to_watch() -> None:
+    _logger.info(
+        "to watch in a browser: run `prefect server start` beside this (it shows this run, too), "
+        "and set PREFECT_API_URL=http://127.0.0.1:4200/api for the next"
+    )
 
 
 def _absolute(address: str) -> str:
