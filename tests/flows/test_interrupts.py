@@ -150,17 +150,18 @@ def test_a_stage_command_ends_soon_and_goes_on_when_it_is_run_again(
 
 
 @pytest.mark.server
-@pytest.mark.parametrize("send", SIGNALS.values(), ids=SIGNALS)
-@pytest.mark.parametrize("how", ["shards", "main"])
+@pytest.mark.parametrize(
+    ("how", "to"), [("shards", "from the terminal"), ("main", "to the process")]
+)
 def test_a_run_is_marked_as_crashed_and_takes_its_server_along(
-    tmp_path: Path, config: str, how: str, send: Callable[[int], None]
+    tmp_path: Path, config: str, how: str, to: str
 ) -> None:
     """In `shards`, threads are at work; in `main`, the thread that hears of the interrupt."""
     command = (*FAKES, how, str(tmp_path), "run", config, "--through", "ingest", "-q")
     with started(tmp_path, *command) as running:
         running.wait_for((tmp_path / "waits").exists)
         assert len(running.children()) == 1  # the embedded server
-        send(running.process.pid)
+        SIGNALS[to](running.process.pid)
         running.check_end()
     assert states(tmp_path) == ["CRASHED"]
     (tmp_path / "go on").touch()
