@@ -153,6 +153,15 @@ def test_a_file_that_comes_back_heals_what_was_published_without_it(dataset: Dat
     assert plan.existing == healed.artifact
 
 
+def test_a_file_that_stays_away_is_not_tried_for_ever(dataset: Dataset) -> None:
+    config = dataset.config(ingest={"max_bad_fraction": 0.5})
+    inputs = dataset.inputs()
+    (dataset.folder / "b.mp4").unlink()
+    runs = [run(gvf, config, inputs)[0].artifact for _ in range(4)]
+    assert len({artifact.uri for artifact in runs}) == 4
+    assert gvf.plan(config, inputs).existing == runs[-1]
+
+
 def test_what_the_limits_decided_is_tried_again_under_others(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

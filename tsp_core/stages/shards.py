@@ -32,6 +32,9 @@ from tsp_core.stages.verdicts import limits_key
 _NOT_OF_THE_CONTENT = ("missing", "checksum")  # a later run may find the file again
 _FILE = "file"
 _UNSETTLED = "unsettled"
+_AGAIN = "videos that failed for another reason than their content are tried again"
+_MOST_TRIES = 4
+"""Artifacts that are made under the same limits while a file stays away although it is listed."""
 _SCHEMAS = {"gvf": "gvf", "export": "features"}  # the table that a stage's shards hold
 _READERS = 16  # shards whose index is read at a time; object stores answer slowly, but many at once
 
@@ -81,12 +84,12 @@ def plan_videos(
         shard_size: Videos per shard.
     """
     plan = planned(config, recipe, num_items=len(videos), num_items_done=len(videos))
-    while plan.existing is not None and _is_unsettled(plan.existing, config):
-        after = {**recipe.config, "tried_again_after": plan.existing.fingerprint}
-        again = recipe.model_copy(update={"config": after})
-        note = "videos that failed for another reason than their content are tried again"
+    for number in range(1, _MOST_TRIES):
+        if plan.existing is None or not _is_unsettled(plan.existing, config):
+            break
+        again = _tried_again(config, recipe, number)
         plan = planned(
-            config, again, num_items=len(videos), num_items_done=len(videos), notes=(note,)
+            config, again, num_items=len(videos), num_items_done=len(videos), notes=(_AGAIN,)
         )
     if plan.existing is not None:
         return plan
@@ -206,6 +209,12 @@ def check_work(config: Config, work: Recipe, planned_shards: Sequence[Shard]) ->
             f"{work.stage}: the encoder's weights have changed since this run was planned; leave "
             "the file alone while a run reads it, and run again"
         )
+
+
+def _tried_again(config: Config, recipe: Recipe, number: int) -> Recipe:
+    """The recipe of an artifact that takes the place of one with passing failures."""
+    try_ = {"tried_again": number, "decoder_limits": limits_key(config)}
+    return recipe.model_copy(update={"config": {**recipe.config, **try_}})
 
 
 def _is_unsettled(existing: ArtifactRef, config: Config) -> bool:
