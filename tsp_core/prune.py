@@ -11,7 +11,6 @@ within the last hours is left alone in any case.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
@@ -232,22 +231,24 @@ def _is_old(items: list[ObjectInfo]) -> bool:
 def _in_cache(config: Config, references: _References) -> Iterator[Garbage]:
     cache_dir = config.runtime.cache_dir
     for path in sorted([*video_cache(cache_dir).glob("*"), *proxy_cache(cache_dir).glob("*/*")]):
-        (stat,) = _stats([path]) or (None,)
-        if stat is None:
+        if (stat := _stat(path)) is None:
             continue
-        used_at = stat.st_mtime
         is_known = path.name.split(".")[0] in references.content_hashes
-        is_old = used_at < time.time() - _CACHE_DAYS * _DAY
+        is_old = stat.st_mtime < time.time() - _CACHE_DAYS * _DAY
         if path.name.startswith("incoming-") or (is_old and not is_known):
-            size = stat.st_size
-            yield Garbage(kind="file", uri=str(path), size_bytes=size, modified_at=used_at)
+            yield Garbage(
+                kind="file",
+                uri=str(path),
+                size_bytes=stat.st_size,
+                modified_at=stat.st_mtime,
+            )
 
 
 def _temporary_folders() -> Iterator[Garbage]:
     """What killed runs of this machine left in its folder for temporary files."""
     for pattern in _TEMPORARY:
         for folder in Path(tempfile.gettempdir()).glob(pattern):
-            stats = _stats([folder, *_within(folder)])
+            stats = [stat for path in [folder, *_within(folder)] if (stat := _stat(path))]
             if not stats:
                 continue
             yield Garbage(
@@ -265,13 +266,12 @@ def _within(folder: Path) -> list[Path]:
         return []
 
 
-def _stats(paths: list[Path]) -> list[os.stat_result]:
-    """What is known of those that are still there; runs under way make and remove such files."""
-    found = []
-    for path in paths:
-        with contextlib.suppress(OSError):
-            found.append(path.stat())
-    return found
+def _stat(path: Path) -> os.stat_result | None:
+    """None of what is gone by now: runs under way make and remove such files."""
+    try:
+        return path.stat()
+    except OSError:
+        return None
 
 
 def _garbage(kind: str, uri: str, items: list[ObjectInfo]) -> Garbage:

@@ -350,10 +350,10 @@ def test_stories_leave_out_what_lies_on_ambiguous_segments() -> None:
         t_end=np.array([duration]),
     )
     unclear = replace(found.material, evaluation=replace(part, ambiguous=ambiguous))
-    evidence_ = replace(found, material=unclear)
+    with_ambiguous = replace(found, material=unclear)
     options = {"protocol": "thumos14", "each": 4}
-    counted = tell_stories(evidence_, **options)
-    ignored = tell_stories(evidence_, **options, ignore_ambiguous=True)
+    counted = tell_stories(with_ambiguous, **options)
+    ignored = tell_stories(with_ambiguous, **options, ignore_ambiguous=True)
     assert counted is not None
     assert ignored is not None
     assert ignored.best_f1 >= counted.best_f1

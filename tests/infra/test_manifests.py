@@ -212,7 +212,9 @@ def test_the_template_uses_its_variables_and_no_others() -> None:
 
 @pytest.mark.parametrize("where", [name for name, _ in pods()])
 def test_pods_are_valid_restricted_and_bounded(where: str) -> None:
-    check_pod(dict(pods())[where])
+    spec = dict(pods())[where]
+    assert spec["containers"]
+    check_pod(spec)
 
 
 def check_pod(spec: dict[str, Any]) -> None:

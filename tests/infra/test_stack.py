@@ -46,6 +46,8 @@ def test_the_stack_runs_the_pipeline(tmp_path: Path) -> None:
         run_deployment(
             running.server, "tsp/full-pipeline", config=f"s3://tsp/kitchen/{config.name}"
         )
+        completed = "select count(*) from flow_run where state_type = 'COMPLETED'"
+        assert running.query(completed) == "1"
         check_runs(running)
         check_objects(running)
         check_worker(running)
@@ -56,7 +58,6 @@ def check_runs(running: Stack) -> None:
     assert [run["state"]["type"] for run in runs] == ["COMPLETED"], runs
     (pool,) = post(running.server, "work_pools/filter")
     assert (pool["name"], pool["type"], pool["status"]) == ("tsp", "process", "READY")
-    assert running.query("select count(*) from flow_run where state_type = 'COMPLETED'") == "1"
     declared = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())["deployments"]
     assert running.query("select count(*) from deployment") == str(len(declared))
 

@@ -213,8 +213,8 @@ def check_work(config: Config, work: Recipe, planned_shards: Sequence[Shard]) ->
 
 def _tried_again(config: Config, recipe: Recipe, number: int) -> Recipe:
     """The recipe of an artifact that takes the place of one with passing failures."""
-    try_ = {"tried_again": number, "decoder_limits": limits_key(config)}
-    return recipe.model_copy(update={"config": {**recipe.config, **try_}})
+    attempt = {"tried_again": number, "decoder_limits": limits_key(config)}
+    return recipe.model_copy(update={"config": {**recipe.config, **attempt}})
 
 
 def _is_unsettled(existing: ArtifactRef, config: Config) -> bool:
