@@ -31,10 +31,10 @@ $(STAMP): pyproject.toml constraints.txt
 demo: install  ## Make the demo dataset in demo-run/ and run the whole pipeline on it
 	$(BIN)/tsp demo --out demo-run
 
-test: install  ## Run all tests
+test: install  ## Run the tests, all but the long ones
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-test-cluster: install  ## Run the tests that start whole clusters: Ray, PostgreSQL, catalogue
+test-cluster: install  ## Run the tests that start whole clusters: Ray, PostgreSQL, catalogue, trainers
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster -p no:cacheprovider tests
 
 test-downstream: $(BESIDE)/.installed  ## Train and evaluate ActionFormer on an export, with its own code

@@ -202,7 +202,7 @@ def _trained(config: Config, proxy: ProxyConfig, *, enabled: bool, seed: int) ->
     reports = pipeline.run_all(Config.model_validate(settings), through="pretrain")
     report = reports["pretrain"]
     table = read_table(report.artifact.file("metrics.parquet"), "metrics").to_pylist()
-    best = report.summary["best_epoch"]
+    best = report.summary["best_epoch"] - 1  # the table counts from 0
     return {
         row["name"]: row["value"]
         for row in table

@@ -29,6 +29,7 @@ SCRIPTS = (
     "training_data",
     "memory",
     "orchestration",
+    "shard_rows",
     "gpu",
 )
 _PACKAGES = ("torch", "torchvision", "av", "numpy", "pyarrow", "prefect")

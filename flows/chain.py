@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import logging
 from pathlib import PurePosixPath
 
 from prefect import runtime
@@ -22,6 +23,9 @@ from tsp_core.config import STAGE_NAMES, Config, StageName
 from tsp_core.errors import TspError
 from tsp_core.runs import seconds_of, update_record
 from tsp_core.stages.base import StageReport
+from tsp_core.status import left_out
+
+_logger = logging.getLogger(__name__)
 
 
 class Chain:
@@ -54,8 +58,8 @@ class Chain:
         """Run a stage, unless the configuration does not use it or it is not wanted."""
         if stage not in self._wanted or not pipeline.is_needed(self._config, stage):
             return
-        if stage == "ingest" and "annotate" in self._wanted:
-            self._check_annotations()
+        if stage == self._wanted[0]:
+            self._check_beginning()
         self._overview.begin(stage)
         try:
             with observed_by(self._overview.progress), observed_by(self._curves.progress):
@@ -67,17 +71,27 @@ class Chain:
             raise
         self._reports[stage] = report
         self._artifacts[stage] = report.artifact
-        update_record(self._config, {stage: report.artifact})
+        update_record(self._config, {stage: report.artifact}, seconds=seconds_of([report]))
         show_stage(report, key_prefix=self._config.key, on_shown=self._overview.link)
         self._overview.end(report, summary_line(report.summary))
 
-    def _check_annotations(self) -> None:
+    def _check_beginning(self) -> None:
+        for stage, check in pipeline.beginning_checks(self._config, self._wanted):
+            try:
+                check()
+            except BaseException as error:
+                self._overview.begin(stage)
+                self._overview.fail(stage, error)
+                raise
+
+    def tell_left_out(self) -> None:
+        """Say in one line per stage what was left out, and where it is listed."""
         try:
-            pipeline.check_annotations(self._config)
-        except BaseException as error:
-            self._overview.begin("annotate")
-            self._overview.fail("annotate", error)
-            raise
+            lines = left_out(self._artifacts)
+        except TspError as error:  # the run is done all the same
+            lines = [f"what was left out cannot be told: {error}"]
+        for line in lines:
+            _logger.warning("%s", line)
 
     def finish(self) -> dict[str, StageReport]:
         """Record what is current, and return the reports of the stages that were run."""

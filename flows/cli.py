@@ -1,9 +1,9 @@
 """The console command `tsp`.
 
 Exit codes: 0 done; 2 something to be fixed by the caller (configuration, annotations, videos,
-weights, store, usage); 130 interrupted; 1 failed for another reason. Errors are one message on
-stderr; `--debug` or `TSP_DEBUG=1` adds the traceback. Heavy modules are imported inside the
-commands, so that `tsp --help` is instant.
+weights, store, usage); 130, 143 or 129 interrupted (Ctrl-C, SIGTERM, SIGHUP); 1 failed for another
+reason. Errors are one message on stderr; `--debug` or `TSP_DEBUG=1` adds the traceback. Heavy
+modules are imported inside the commands, so that `tsp --help` is instant.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -124,6 +124,7 @@ def _show_plan(
 ) -> None:
     from flows.console import print_plan
     from flows.documents import print_json, stages_document
+    from tsp_core import pipeline
     from tsp_core import status as state
     from tsp_core.config.io import load_config
 
@@ -131,6 +132,7 @@ def _show_plan(
     if settings.study.variants:
         _show_study(settings, as_json=as_json)
         return
+    pipeline.check_beginning(settings, stages)
     found = [entry for entry in state.status(settings) if entry.stage in stages]
     if as_json:
         print_json({"stages": stages_document(found)})
@@ -144,6 +146,7 @@ def _run_pipeline(
     from tsp_core.config.io import load_config, parse_assignments
 
     settings = load_config(config, assignments=assignments)  # says what is wrong at once
+    _refuse_what_flows_do_not_take(parse_assignments(assignments), settings)
     _prepare_prefect()
     if settings.study.variants:
         _run_study(config, assignments, through, quiet=quiet, as_json=as_json)
@@ -156,6 +159,13 @@ def _run_pipeline(
         start: Callable[..., dict[str, StageReport]] = full_pipeline
         reports = start(config, through=through, **parse_assignments(assignments))
     _print_reports(reports, as_json=as_json)
+
+
+def _refuse_what_flows_do_not_take(given: Mapping[str, Any], settings: Config) -> None:
+    if "extensions" in given:
+        raise ConfigError("--set extensions: runs take it from the configuration; write it there")
+    if "study" in given and not settings.study.variants:
+        raise ConfigError("--set study: the configuration has no study.variants; write them there")
 
 
 def _print_reports(reports: Mapping[str, StageReport], *, as_json: bool) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from flows import interrupts
 from flows.options import (
     ExtensionOption,
     JsonOption,
@@ -20,6 +21,57 @@ from tsp_core.extensions import ANNOTATION_FORMATS, ENCODERS, FEATURE_FORMATS, l
 
 if TYPE_CHECKING:
     from tsp_core.features.quick import ExtractionReport
+
+_AS_TRAINED = "Default: as the checkpoint was trained; where it does not say:"
+_Videos = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="VIDEO...",
+        help="Files, folders (all videos below them) or quoted patterns; paths or URIs.",
+    ),
+]
+_Checkpoint = Annotated[
+    str,
+    typer.Option(
+        help="Path or URI of a checkpoint, name of a released one, 'kinetics', 'random:SEED'.",
+        autocompletion=complete_checkpoint,
+    ),
+]
+_Folder = Annotated[
+    str,
+    typer.Option(
+        help="Folder or URI prefix to write to. Features that it holds have to be of the same "
+        "settings; they stay."
+    ),
+]
+_Encoder = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Encoder: {', '.join(ENCODERS)}. Default: told from the checkpoint; that of a "
+        "configuration for 'kinetics'.",
+        autocompletion=names_of(ENCODERS),
+    ),
+]
+_ClipLength = Annotated[int | None, typer.Option(help=f"Frames per clip. {_AS_TRAINED} 16.", min=1)]
+_FrameRate = Annotated[
+    float | None, typer.Option(help=f"Sampled frames per second. {_AS_TRAINED} 15.")
+]
+_Stride = Annotated[int, typer.Option(help="Sampled frames between clips.", min=1)]
+_Precision = Annotated[Precision, typer.Option(help="Arithmetic of the encoder.")]
+_Format = Annotated[
+    str,
+    typer.Option(
+        help=f"File format of the features: {', '.join(FEATURE_FORMATS)}.",
+        autocompletion=names_of(FEATURE_FORMATS),
+    ),
+]
+_Truncated = Annotated[
+    Literal["quarantine", "keep"],
+    typer.Option(help="Files that break off: leave them out, or use what is there."),
+]
+_Mirror = Annotated[
+    str | None, typer.Option(help="Folder or URI prefix with published weight files.")
+]
 
 
 def segments(
@@ -85,68 +137,55 @@ def segments(
 
 
 def features(
-    videos: Annotated[list[str], typer.Argument(metavar="VIDEO...", help="Paths or URIs.")],
-    checkpoint: Annotated[
-        str,
-        typer.Option(
-            help="Path or URI of a checkpoint, name of a released one, 'kinetics', 'random:SEED'.",
-            autocompletion=complete_checkpoint,
-        ),
-    ],
-    out: Annotated[str, typer.Option(help="Folder or URI prefix to write to.")],
-    encoder: Annotated[
-        str | None,
-        typer.Option(
-            help=f"Encoder: {', '.join(ENCODERS)}. Default: told from the checkpoint.",
-            autocompletion=names_of(ENCODERS),
-        ),
-    ] = None,
-    clip_length: Annotated[int, typer.Option(help="Frames per clip.", min=1)] = 16,
-    frame_rate: Annotated[float, typer.Option(help="Sampled frames per second.")] = 15.0,
-    stride: Annotated[int, typer.Option(help="Sampled frames between clips.", min=1)] = 16,
-    precision: Annotated[Precision, typer.Option(help="Arithmetic of the encoder.")] = "fp32",
-    format: Annotated[
-        str,
-        typer.Option(
-            help=f"File format of the features: {', '.join(FEATURE_FORMATS)}.",
-            autocompletion=names_of(FEATURE_FORMATS),
-        ),
-    ] = "npy",
-    mirror: Annotated[
-        str | None, typer.Option(help="Folder or URI prefix with published weight files.")
-    ] = None,
+    videos: _Videos,
+    checkpoint: _Checkpoint,
+    out: _Folder,
+    encoder: _Encoder = None,
+    clip_length: _ClipLength = None,
+    frame_rate: _FrameRate = None,
+    stride: _Stride = 16,
+    precision: _Precision = "fp32",
+    format: _Format = "npy",
+    truncated: _Truncated = "quarantine",
+    mirror: _Mirror = None,
     extension: ExtensionOption = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compute the features of any videos; no dataset, configuration or flow is needed."""
-    from tsp_core.config.io import parse_config
     from tsp_core.features.quick import extract_files
 
+    interrupts.keeps_nothing()
     load_extensions(extension or ())
-    clip = {"length": clip_length, "frame_rate": frame_rate}
+    settings = {"length": clip_length, "frame_rate": frame_rate}
     report = extract_files(
         videos,
         checkpoint=checkpoint,
         out=out,
         encoder=encoder,
-        clip=parse_config({"root": out, "clip": clip}, source="tsp features").clip,
+        clip={name: value for name, value in settings.items() if value is not None},
         stride=stride,
         precision=precision,
         format=format,
+        truncated=truncated,
         mirror=mirror,
         progress=None if quiet else _print_progress,
     )
-    _print_report(report, num_videos=len(videos), as_json=as_json)
+    _print_report(report, as_json=as_json)
 
 
-def _print_report(report: ExtractionReport, *, num_videos: int, as_json: bool) -> None:
+def _print_report(report: ExtractionReport, *, as_json: bool) -> None:
     from flows.documents import print_json
 
-    for name, why in report.quarantined.items():
-        print(f"left out: {name}: {why.code}: {why.reason}", file=sys.stderr)
+    for why in report.quarantined.values():
+        print(f"left out: {why.uri}: {why.code}: {why.reason}", file=sys.stderr)
+    num_left_out = len(report.quarantined)
     if not report.videos:
-        raise VideoError("unreadable", f"none of the {num_videos} videos could be used")
+        raise VideoError(
+            "unreadable",
+            f"none of the {num_left_out} videos could be used, for the reasons above; nothing was "
+            "written",
+        )
     size = report.source.feature_size
     if as_json:
         print_json(
@@ -158,7 +197,10 @@ def _print_report(report: ExtractionReport, *, num_videos: int, as_json: bool) -
             }
         )
         return
-    print(f"{report.out}: {sum(report.videos.values())} x {size} of {len(report.videos)} videos")
+    more = f", {num_left_out} left out" if num_left_out else ""
+    print(
+        f"{report.out}: {sum(report.videos.values())} x {size} of {len(report.videos)} videos{more}"
+    )
 
 
 def _print_progress(done: int, total: int, name: str) -> None:

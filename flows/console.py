@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
@@ -168,9 +169,11 @@ def print_results(reports: Mapping[str, StageReport]) -> None:
     for what, uri in result_uris(reports).items():
         _print_pair(console, what, uri)
     if "evaluate" in reports:
-        for key, value in sorted(reports["evaluate"].summary.items()):
+        summary = reports["evaluate"].summary
+        for key, value in sorted(summary.items()):
             if ("accuracy" in key or "average_map" in key) and isinstance(value, int | float):
-                _print_pair(console, f"validation {key.replace('_', ' ')}", f"{value:.1%}")
+                what = f"{summary['subset']} {key.replace('_', ' ')}"
+                _print_pair(console, what, f"{value:.1%}")
 
 
 def print_study(comparison: ArtifactRef) -> None:
@@ -253,4 +256,4 @@ def print_garbage(found: Sequence[Garbage]) -> None:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("[", r"\[")
+    return escape(text)

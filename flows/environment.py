@@ -6,6 +6,7 @@ What is set already is left alone.
 from __future__ import annotations
 
 import os
+import warnings
 
 _DEFAULTS = {
     "DO_NOT_TRACK": "1",
@@ -35,3 +36,5 @@ def prepare(*, quiet: bool) -> None:
     if quiet:
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
         os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
+        # Where the folder is needed, `flows.embedded` says so, and what to do.
+        warnings.filterwarnings("ignore", message="Failed to create the Prefect home directory")

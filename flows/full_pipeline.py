@@ -87,4 +87,6 @@ def full_pipeline(
     chain.run("export")  # videos × encoder → a row of features per clip
     chain.run("evaluate")  # heads and features → accuracies, report
     chain.show_report()
-    return chain.finish()
+    reports = chain.finish()
+    chain.tell_left_out()
+    return reports

@@ -9,6 +9,7 @@ import typer
 from pydantic import BaseModel
 
 from tsp_core.config import Config
+from tsp_core.config.base import section_of
 from tsp_core.extensions import Names
 
 
@@ -35,9 +36,8 @@ def complete_assignment(incomplete: str) -> Iterator[tuple[str, str]]:
 def config_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, str]]:
     """List all keys with dots in them, and what each is."""
     for name, field in model.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from config_keys(kind, f"{prefix}{name}.")
+        if (section := section_of(field.annotation)) is not None:
+            yield from config_keys(section, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", field.description or ""
 

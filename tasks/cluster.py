@@ -178,8 +178,7 @@ def _fits(asked: RayResources, node: Mapping[str, float]) -> bool:
 def prepare_worker(config: Config) -> None:
     """Give a Ray worker process what the flow's process has: the store's endpoint, the logs."""
     forward_logs()
-    if config.runtime.endpoint_url:
-        storage.use_endpoint(config.runtime.endpoint_url)
+    storage.use_endpoint(config.runtime.endpoint_url)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from prefect import Task
+from prefect.exceptions import TerminationSignal
 from prefect.futures import as_completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
@@ -24,7 +25,7 @@ from tasks.policy import stage_task
 from tasks.progress import ProgressReporter
 from tasks.restarts import through_restarts
 from tasks.workers import num_workers
-from tsp_core import pipeline
+from tsp_core import pipeline, storage
 from tsp_core.config import Config
 from tsp_core.stages.base import (
     Inputs,
@@ -95,6 +96,7 @@ def run_stage(config: Config, stage: str, artifacts: Inputs, *, key_prefix: str)
 
 def _run_stage(config: Config, stage: str, artifacts: Inputs, *, key_prefix: str) -> StageReport:
     began = time.monotonic()
+    storage.use_endpoint(config.runtime.endpoint_url)
     inputs = pipeline.select_inputs(config, stage, artifacts)
     tasks = stage_tasks(stage)
     plan = tasks.plan(config, inputs)
@@ -164,7 +166,7 @@ class _Tally:
 
 
 class _Threads(ThreadPoolTaskRunner[Any]):
-    """Threads that an interrupt does not wait for: what runs in them ends with the process."""
+    """Threads that nobody waits for who is to end: what runs in them ends with the process."""
 
     def __exit__(
         self,
@@ -172,7 +174,8 @@ class _Threads(ThreadPoolTaskRunner[Any]):
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if isinstance(exc_value, KeyboardInterrupt) and self._executor is not None:
+        is_to_end = isinstance(exc_value, KeyboardInterrupt | TerminationSignal)
+        if is_to_end and self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
             self._executor = None
         super().__exit__(exc_type, exc_value, traceback)

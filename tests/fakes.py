@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tsp_core import artifacts, pipeline, storage
+from tsp_core.annotations.records import AnnotatedVideo
 from tsp_core.artifacts import Recipe
 from tsp_core.config import STAGE_NAMES, Config, recipe_fields
 from tsp_core.stages.base import (
@@ -38,6 +39,7 @@ class FakeStage:
         on_shard: Called in each shard; raise to make it fail.
         on_finish: Called in `finish`.
         on_read: Called in `read`.
+        subsets: The annotated ones; none are compared with nothing.
         calls: Names of the functions that were called, in order.
         more_files: What it publishes beside its one file.
     """
@@ -47,6 +49,7 @@ class FakeStage:
     on_shard: Callable[[Shard], None] = _nothing
     on_finish: Callable[[], None] = lambda: None
     on_read: Callable[[], None] = lambda: None
+    subsets: tuple[str, ...] = ()
     calls: list[str] = field(default_factory=list)
     content: str = "1"
     more_files: dict[str, bytes] = field(default_factory=dict)
@@ -69,9 +72,19 @@ class FakeStage:
         self.calls.append("plan")
         return planned(config, recipe, shards=shards, num_items=self.shards)
 
-    def read(self, config: Config) -> None:
-        """What annotate does before ingest."""
+    def read(self, config: Config) -> list[AnnotatedVideo]:
+        """What annotate does before ingest; it knows of no subsets."""
         self.on_read()
+        return [
+            AnnotatedVideo(name=name, subset=name, segments=(), file="labels.json")
+            for name in self.subsets
+        ]
+
+    def check_names(self, config: Config, annotated: Sequence[AnnotatedVideo]) -> None:
+        """What annotate compares with the files before ingest."""
+
+    def check_checkpoint(self, config: Config) -> None:
+        """What export looks at before ingest."""
 
     def run_shard(self, config: Config, inputs: Inputs, shard: Shard) -> ShardReport:
         with self._lock:

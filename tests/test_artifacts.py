@@ -26,6 +26,34 @@ def recipe(**changes: Any) -> Recipe:
     return Recipe(**{**fields, **changes})
 
 
+@pytest.mark.parametrize(
+    ("root", "uri", "expected"),
+    [
+        ("s3://b/x", "s3://b/x/gvf/1/gvf.h5", "gvf/1/gvf.h5"),
+        ("s3a://b/x/", "s3://b/x/gvf/1/gvf.h5", "gvf/1/gvf.h5"),
+        ("gcs://b", "gs://b/gvf/1", "gvf/1"),
+        ("memory://x", "memory:///x/gvf/1", "gvf/1"),
+        ("file:///data/x", "/data/x/gvf/1", "gvf/1"),
+        ("/data/x", "file:///data/x/gvf/1", "gvf/1"),
+        ("/", "/gvf/1", "gvf/1"),
+        ("/data/x", "/data/x", ""),
+        ("s3://b/x", "s3://b/xgvf/1", "s3://b/xgvf/1"),
+        ("s3://b/x", "s3://gvf/1", "s3://gvf/1"),
+    ],
+)
+def test_names_below_a_root_do_not_depend_on_its_protocol(
+    root: str, uri: str, expected: str
+) -> None:
+    assert artifacts.below(root, uri) == expected
+
+
+@pytest.mark.parametrize("protocol", ["s3a", "s3"])
+def test_names_below_a_root_fit_what_a_store_lists(protocol: str) -> None:
+    store = pytest.importorskip("s3fs").S3FileSystem
+    listed = store(anon=True, skip_instance_cache=True).unstrip_protocol("b/x/gvf/1/gvf.h5")
+    assert artifacts.below(f"{protocol}://b/x", listed) == "gvf/1/gvf.h5"
+
+
 def test_the_fingerprint_depends_on_every_part_and_on_no_order() -> None:
     assert recipe().fingerprint == recipe(config={"pooling": "max", "stride": 16}).fingerprint
     others = [

@@ -62,6 +62,17 @@ def test_features_by_an_encoder_and_in_a_format_of_ones_own(tmp_path: Path) -> N
         assert found["t_center"][0] == pytest.approx(8 / 15)
 
 
+def test_weights_of_an_encoder_of_ones_own_are_known_by_the_variable_alone(tmp_path: Path) -> None:
+    made = (
+        "import torch; from tsp_core.model.encoders import build_encoder\n"
+        "torch.save(build_encoder('r3d_10').state_dict(), 'own.pth')"
+    )
+    found = "from tsp_core.model.weights import open_encoder\nprint(open_encoder('own.pth').name)"
+    variable = {"TSP_EXTENSIONS": f"{EXAMPLES}/r3d_10.py"}
+    run(made, tmp_path, **variable)
+    assert run(found, tmp_path, **variable).strip() == "r3d_10"
+
+
 def test_the_pipeline_exports_in_a_format_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
     video(tmp_path / "videos" / "a.mp4")

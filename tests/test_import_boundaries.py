@@ -144,6 +144,7 @@ def test_the_command_line_starts_without_heavy_modules() -> None:
         "matplotlib",
         "numpy",
         "numba",
+        "llvmlite",
         "h5py",
     ]
     code = (

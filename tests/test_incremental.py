@@ -22,7 +22,6 @@ from tsp_core import pipeline, storage
 from tsp_core.config import STAGE_NAMES, Config
 from tsp_core.config.io import load_config
 from tsp_core.errors import AnnotationError
-from tsp_core.runs import update_record
 from tsp_core.schemas import read_table
 from tsp_core.stages.base import StageReport
 from tsp_core.status import status
@@ -52,9 +51,7 @@ def config_of(place: Path, *assignments: str) -> Config:
 
 
 def run(config: Config, through: str = "evaluate") -> dict[str, StageReport]:
-    reports = pipeline.run_all(config, through=through)
-    update_record(config, {name: report.artifact for name, report in reports.items()})
-    return reports
+    return pipeline.run_all(config, through=through)
 
 
 def spoil(place: Path) -> None:

@@ -14,7 +14,7 @@ from tsp_core import artifacts, pipeline, prune, storage, underway
 from tsp_core.artifacts import Recipe
 from tsp_core.config import Config
 from tsp_core.config.io import load_config
-from tsp_core.errors import ArtifactError
+from tsp_core.errors import ArtifactError, ConfigError
 from tsp_core.prune import find_garbage, remove
 from tsp_core.runs import StageRecord, record_uri, update_record
 from tsp_core.stages.base import Inputs, Plan
@@ -43,8 +43,7 @@ def config_of(tmp_path: Path, name: str = "cooking", *assignments: str) -> Confi
 
 
 def run(config: Config) -> None:
-    reports = pipeline.run_all(config)
-    update_record(config, {name: report.artifact for name, report in reports.items()})
+    pipeline.run_all(config)
 
 
 def interrupt(config: Config, plan: Plan, published: Inputs) -> None:
@@ -73,6 +72,16 @@ def test_after_a_run_there_is_nothing_to_prune(fakes: FakeStages, tmp_path: Path
     assert find_garbage(config) == []
 
 
+def test_a_root_that_is_not_there_is_refused(fakes: FakeStages, tmp_path: Path) -> None:
+    run(config_of(tmp_path))
+    wrong = config_of(tmp_path, "cooking", f"root={tmp_path}/stroe")
+    message = r"^root: '.*/stroe': is not there, .* \(did you mean '.*/store'\?\), or run the pipe"
+    with pytest.raises(ConfigError, match=message):
+        find_garbage(wrong)
+    with pytest.raises(ConfigError, match="root: 'memory://none/at/all': is not there"):
+        find_garbage(config_of(tmp_path, "cooking", "root=memory://none/at/all"))
+
+
 def test_artifacts_of_earlier_configurations_go(fakes: FakeStages, tmp_path: Path) -> None:
     old, new = config_of(tmp_path), config_of(tmp_path, "cooking", "export.stride=8")
     run(old)
@@ -87,6 +96,22 @@ def test_artifacts_of_earlier_configurations_go(fakes: FakeStages, tmp_path: Pat
     assert remove(new, find_garbage(new)) == 2
     assert set(pipeline.published(new)) == set(before)
     assert not storage.exists(before["export"].uri)
+
+
+def test_the_checkpoint_behind_features_stays_with_them(fakes: FakeStages, tmp_path: Path) -> None:
+    """Pretraining alone was run again, so that the features are of the one before."""
+    old, new = config_of(tmp_path), config_of(tmp_path, "cooking", "pretrain.epochs=9")
+    run(old)
+    before = pipeline.published(old)
+    fakes["pretrain"].content = "another checkpoint"
+    pipeline.run_all(new, through="pretrain")
+    age(tmp_path / "store")
+    assert kinds(new, tmp_path / "store") == {}
+    run(new)
+    age(tmp_path / "store")
+    stages = ("pretrain", "export", "evaluate")
+    expected = {f"{name}/{before[name].fingerprint}": "artifact" for name in stages}
+    assert kinds(new, tmp_path / "store") == expected
 
 
 def test_other_datasets_of_the_root_are_respected(fakes: FakeStages, tmp_path: Path) -> None:
@@ -124,6 +149,7 @@ def test_what_vanishes_while_it_is_looked_at_is_passed_over(
     fakes: FakeStages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_of(tmp_path)
+    (tmp_path / "store").mkdir()
     gone = tmp_path / "tmp" / "tsp-shard-gone"
     (tmp_path / "tmp" / "tsp-join-left").mkdir()
     (tmp_path / "cache" / "tsp" / "videos").mkdir(parents=True)
@@ -132,8 +158,9 @@ def test_what_vanishes_while_it_is_looked_at_is_passed_over(
     def with_gone(self: Path, pattern: str) -> list[Path]:
         return [*glob(self, pattern), *([gone] if pattern == "tsp-shard-*" else [])]
 
+    age(tmp_path / "tmp")
     monkeypatch.setattr(Path, "glob", with_gone)
-    found = find_garbage(config, keep_hours=-1.0)
+    found = find_garbage(config)
     assert [item.uri for item in found] == [str(tmp_path / "tmp" / "tsp-join-left")]
 
 
@@ -234,6 +261,22 @@ def test_finished_checkpoints_and_what_killed_runs_left_go(
     assert not any(Path(uri).exists() for uri in expected)
     assert find_garbage(config) == []
     assert Path(f"{root}/notes-of-mine.txt").exists()
+
+
+def test_what_other_runs_of_the_machine_may_be_writing_stays(
+    fakes: FakeStages, tmp_path: Path
+) -> None:
+    """Temporary folders and downloads name no root and no run."""
+    config = config_of(tmp_path)
+    run(config)
+    (tmp_path / "tmp" / "tsp-pretrain-1").mkdir()
+    incoming = video_cache(config.runtime.cache_dir) / "incoming-1.mp4"
+    storage.write_bytes(str(incoming), b"x")
+    assert find_garbage(config, keep_hours=0) == []
+    age(tmp_path / "tmp", hours=25)
+    age(incoming.parent, hours=25)
+    left = {item.uri for item in find_garbage(config, keep_hours=0)}
+    assert left == {str(tmp_path / "tmp" / "tsp-pretrain-1"), str(incoming)}
 
 
 def test_what_was_taken_up_again_in_the_meantime_stays(fakes: FakeStages, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ import yaml
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.spec import AbstractFileSystem
 
+from tests.synthetic import VideoSpec, write_video
 from tsp_core.annotations.detect import detect_format, find_annotations
 from tsp_core.config.io import load_config
 from tsp_core.errors import AnnotationError, ConfigError
@@ -122,13 +124,43 @@ def test_short_gaps_between_actions_count_as_background(
     assert yaml.safe_load(text)["annotate"]["min_background_clips"] == expected
 
 
+@pytest.mark.parametrize("name", ["2024", "1.5", "1e3", "0x1F", "null", "true", "No", "1_0", "a-b"])
+def test_a_name_is_read_back_as_it_was_given(videos: Path, name: str) -> None:
+    (videos.parent / "labels.csv").write_text(PLAIN)
+    path = videos.parent / "tsp.yaml"
+    path.write_text(render(look(str(videos)), name=name, root="./out", folder=str(videos.parent)))
+    assert load_config(str(path)).name == name
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("my data", "my-data"),
+        ("_x", "x"),
+        ("a/b\n", "a-b"),
+        ("??", "dataset"),
+        ("a" * 101, "a" * 100),
+    ],
+)
+def test_a_name_that_a_run_refuses_is_not_written(videos: Path, name: str, other: str) -> None:
+    (videos.parent / "labels.csv").write_text(PLAIN)
+    found = look(str(videos))
+    with pytest.raises(ConfigError) as caught:
+        render(found, name=name, root="./out", folder=str(videos.parent))
+    assert str(caught.value).startswith(f"--name {name!r}: a name is of letters, digits")
+    assert str(caught.value).endswith(f"give another, as in --name {other}")
+    render(found, name=other, root="./out", folder=str(videos.parent))
+
+
 def test_a_file_per_subset(videos: Path, tmp_path: Path) -> None:
     rows = PLAIN.splitlines()
     for name, row in (("train.csv", rows[1]), ("valid.csv", rows[3])):
         (tmp_path / name).write_text(f"{rows[0]}\n{row}\n".replace(",subset", ",note"))
     sources = [f"training={tmp_path}/train.csv", f"validation={tmp_path}/valid.csv"]
     found = look(str(videos), sources)
-    values = yaml.safe_load(render(found, name="x", root="r", folder=str(tmp_path)))
+    text = render(found, name="x", root="r", folder=str(tmp_path))
+    assert [line for line in text.splitlines() if line != line.rstrip()] == []
+    values = yaml.safe_load(text)
     assert values["annotate"]["annotations"] == {
         "training": "./train.csv",
         "validation": "./valid.csv",
@@ -158,6 +190,53 @@ def test_what_a_run_would_stop_by_is_told(videos: Path) -> None:
     assert "on_bad_segment" not in yaml.safe_load(text)["annotate"]
     labels.write_text(PLAIN)
     assert to_mend(look(str(videos))) == []
+
+
+@pytest.mark.parametrize(("factor", "what"), [(1000, "milliseconds"), (15, "frames")])
+def test_times_that_are_no_seconds_are_told(tmp_path: Path, factor: int, what: str) -> None:
+    (tmp_path / "videos").mkdir()
+    for number in range(3):
+        spec = VideoSpec(num_frames=60, rate=Fraction(15), width=32, height=32)
+        write_video(tmp_path / "videos" / f"video{number}.mp4", spec)
+    header = "video,label,t-start,t-end,subset\n"
+
+    def write(times: float) -> None:
+        rows = [f"video{n},run,{times},{3 * times},training\n" for n in range(3)]
+        (tmp_path / "labels.csv").write_text(header + "".join(rows))
+
+    write(1)
+    assert to_mend(look(str(tmp_path / "videos"))) == []
+    write(factor)
+    found = look(str(tmp_path / "videos"))
+    first, second = to_mend(found)
+    assert first == "By the headers of some videos, a run stops by times that are no seconds:"
+    told = f"labels.csv: line 2: video 'video0': [{factor}.0, {3 * factor}.0], but the video lasts"
+    assert told in second
+    assert "are the times in seconds? Divide milliseconds by 1000, and frames by" in second
+    assert f"# {first}" in render(found, name="x", root="r", folder="/")
+
+
+def test_names_that_are_nearly_those_of_files_and_classes_alike_are_told(videos: Path) -> None:
+    rows = "B,Jump,0,1,val\nc.mp4,jump,0,1,val\nb.mkv,run,0,1,VAL\na.mp4,run,0,1,val\n"
+    (videos.parent / "labels.csv").write_text(PLAIN.replace("b,run,1,3,val\n", rows))
+    names, classes, subsets = to_mend(look(str(videos)))
+    assert names == (
+        "4 annotated videos have no file; 2 of them are names of videos when they are written "
+        "without their ending '.mkv'."
+    )
+    assert classes.startswith("Look at the classes: the classes 'Jump' and 'jump' differ in case")
+    assert subsets.startswith("Look at the subsets: the subsets 'VAL' and 'val' differ in case")
+
+
+def test_annotations_that_are_not_there_are_named_with_the_option(videos: Path) -> None:
+    (videos.parent / "labels.csv").write_text(PLAIN)
+    with pytest.raises(
+        AnnotationError,
+        match=r"^--annotations: '.*/lables\.csv': no such file or folder; did you mean '.*/labels",
+    ):
+        look(str(videos), [str(videos.parent / "lables.csv")])
+    with pytest.raises(AnnotationError, match=r"^--annotations, subset 'val': '.*/none.csv': no"):
+        look(str(videos), [f"training={videos.parent}/labels.csv", f"val={videos.parent}/none.csv"])
 
 
 def test_a_subset_that_is_missing_here_and_there_is_refused(videos: Path) -> None:

@@ -15,7 +15,15 @@ from tsp_core.config.io import load_config
 from tsp_core.errors import ArtifactError
 from tsp_core.evaluation.blocks import Figures
 from tsp_core.evaluation.report import Report, render_html
-from tsp_core.runs import page_uri, read_record, record_uri, seconds_of, update_record
+from tsp_core.runs import (
+    RECORD_VERSION,
+    artifacts_named,
+    page_uri,
+    read_record,
+    record_uri,
+    seconds_of,
+    update_record,
+)
 from tsp_core.status import StageStatus, changes_of, num_problems, quarantined, status
 
 
@@ -32,8 +40,7 @@ def path(tmp_path: Path) -> str:
 
 
 def run(config: Config) -> None:
-    reports = pipeline.run_all(config)
-    update_record(config, {name: report.artifact for name, report in reports.items()})
+    pipeline.run_all(config)
 
 
 def states(found: list[StageStatus]) -> dict[str, tuple[str, str]]:
@@ -128,7 +135,7 @@ def test_the_record_keeps_entries_of_other_stages(fakes: FakeStages, path: str) 
     [
         ("{", "damaged record"),
         ("[]", "damaged record"),
-        ('{"record_version": 9}', "record version 9 is unknown"),
+        ('{"record_version": 0}', "record version 0 is unknown"),
         ('{"record_version": 1}', "damaged record"),
     ],
 )
@@ -223,13 +230,13 @@ def test_training_always_is_done_and_says_so(fakes: FakeStages, path: str) -> No
 
 def test_the_record_keeps_how_long_making_an_artifact_took(fakes: FakeStages, path: str) -> None:
     config = load_config(path)
-    reports = pipeline.run_all(config)
-    done = {name: report.artifact for name, report in reports.items()}
-    first = update_record(config, done, seconds=seconds_of(reports.values()))
-    assert all(entry.seconds is not None for entry in first.stages.values())
+    made = seconds_of(pipeline.run_all(config).values())
+    assert None not in made.values()
+    first = read_record(config)
+    assert {name: entry.seconds for name, entry in first.stages.items()} == made
     again = pipeline.run_all(config)
-    assert seconds_of(again.values()) == dict.fromkeys(done)
-    assert update_record(config, done, seconds=seconds_of(again.values())) == first
+    assert seconds_of(again.values()) == dict.fromkeys(made)
+    assert read_record(config) == first
     assert not storage.exists(page_uri(config)), "these fakes publish no report"
 
 
@@ -244,6 +251,22 @@ def test_a_record_of_version_1_is_read(fakes: FakeStages, path: str) -> None:
     assert set(read_record(config).stages) == set(STAGE_NAMES)
 
 
+def test_a_record_of_a_newer_release_is_left_as_it_is(
+    fakes: FakeStages, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = load_config(path)
+    text = json.dumps({"record_version": RECORD_VERSION + 1, "name": "n", "new": [1]}).encode()
+    storage.write_bytes(record_uri(config), text)
+    with pytest.raises(ArtifactError, match=f"version {RECORD_VERSION + 1} is of a newer release"):
+        read_record(config)
+    pipeline.run_all(config)
+    assert storage.read_bytes(record_uri(config)) == text
+    assert "this run is not recorded" in caplog.text
+    storage.delete(record_uri(config))
+    pipeline.run_all(config)
+    assert set(read_record(config).stages) == set(STAGE_NAMES)
+
+
 def test_the_page_of_a_run_has_its_times(path: str) -> None:
     config = load_config(path)
     report = render_html(Report(title="t", figures=Figures(figures=()), sections=()))
@@ -254,3 +277,15 @@ def test_the_page_of_a_run_has_its_times(path: str) -> None:
     assert ">evaluate</td>" in page
     assert ">75.2 s</td>" in page
     assert "75.2 s" not in report
+
+
+def test_artifacts_that_a_configuration_names_are_known_by_any_name_of_the_store(path: str) -> None:
+    config = load_config(
+        path,
+        assignments=[
+            "root=s3a://bucket/out",
+            "encoder.weights=s3://bucket/out/pretrain/0123456789abcdef/best.pth",
+            "export.checkpoint=s3://bucket/output/pretrain/0123456789abcdef/best.pth",
+        ],
+    )
+    assert artifacts_named(config) == ("pretrain/0123456789abcdef",)

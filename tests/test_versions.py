@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
 import pytest
 
 from tsp_core import artifacts, runs, schemas, underway
+from tsp_core.errors import ArtifactError
 from tsp_core.evaluation import assemble
 from tsp_core.features import manifest
 from tsp_core.model import checkpoint_info
@@ -18,12 +20,19 @@ from tsp_core.training import state
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "schemas.md"
 
 
+def tables() -> list[TableSchema]:
+    """The schemas of all tables."""
+    found = [value for value in vars(schemas).values() if isinstance(value, TableSchema)]
+    return [
+        *found,
+        *(schemas.gvf_schema(1), schemas.features_schema(1), schemas.predictions_schema(1)),
+    ]
+
+
 def versions() -> dict[str, int]:
     """The present version of every kind of file, by name."""
-    tables = [value for value in vars(schemas).values() if isinstance(value, TableSchema)]
-    tables += [schemas.gvf_schema(1), schemas.features_schema(1), schemas.predictions_schema(1)]
     return {
-        **{table.name: table.version for table in tables},
+        **{table.name: table.version for table in tables()},
         "marker": artifacts.MARKER_VERSION,
         "record": runs.RECORD_VERSION,
         "note": underway.NOTE_VERSION,
@@ -66,3 +75,36 @@ def test_a_rise_without_a_note_is_noticed(name: str) -> None:
         f"{name} is {risen[name]}",
         f"no migration note '### {name} {risen[name]}'",
     ]
+
+
+@pytest.mark.parametrize("table", tables(), ids=lambda table: table.name)
+def test_tables_are_read_in_the_version_that_is_written(table: TableSchema, tmp_path: Path) -> None:
+    uri, rows = str(tmp_path / "x.parquet"), schemas.table_from_rows([], table)
+    schemas.write_table(uri, rows, table)
+    assert schemas.read_table(uri, table.name).equals(rows)
+    risen = dataclasses.replace(table, version=table.version + 1)
+    schemas.write_table(uri, rows, risen)
+    message = f"version {risen.version} of the table '{table.name}' is unknown to this release, "
+    fix = f"which reads version {table.version}; a newer release wrote it: update this one"
+    with pytest.raises(ArtifactError, match=re.escape(message + fix)):
+        schemas.read_table(uri, table.name)
+
+
+def test_raising_the_constant_is_all_that_a_new_version_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, before = str(tmp_path / "x.parquet"), schemas.CLIPS
+    schemas.write_table(uri, schemas.table_from_rows([], before), before)
+    risen = dataclasses.replace(before, version=before.version + 1)
+    monkeypatch.setattr(schemas, "CLIPS", risen)
+    with pytest.raises(ArtifactError, match="an older release wrote it: run the stage again"):
+        schemas.read_table(uri, "clips")
+    schemas.write_table(uri, schemas.table_from_rows([], risen), risen)
+    assert schemas.read_table(uri, "clips").num_rows == 0
+
+
+@pytest.mark.parametrize("version", ["", "-1", "one", "1.0", "9" * 5000])
+def test_what_is_no_version_is_refused(version: str) -> None:
+    metadata = {b"tsp.schema": b"clips", b"tsp.version": version.encode()}
+    with pytest.raises(ArtifactError, match="delete it and run the stage again"):
+        schemas.check_metadata(metadata, "x.parquet", "clips", 1)

@@ -127,8 +127,15 @@ def artifact_uri(root: str, recipe: Recipe) -> str:
 
 
 def below(root: str, uri: str) -> str:
-    """The name of something below a root: `gvf/0123456789abcdef/gvf.h5`."""
-    return uri.removeprefix("file://").removeprefix(root.removeprefix("file://")).strip("/")
+    """The name of something below a root: `gvf/0123456789abcdef/gvf.h5`.
+
+    Protocols are not compared, as a store has several: what is below `s3a://` is listed as `s3://`.
+    What is not below the root is returned as it is.
+    """
+    path, folder = (item.split("://", 1)[-1].strip("/") for item in (uri, root))
+    if folder and path != folder and not path.startswith(f"{folder}/"):
+        return uri
+    return path.removeprefix(folder).strip("/")
 
 
 def shard_folder(stage: str, work_fingerprint: str) -> str:

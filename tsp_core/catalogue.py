@@ -124,8 +124,7 @@ def look_at(config: Config, through: StageName) -> Outlook:
     Raises:
         TspError: As planning a stage raises it.
     """
-    if config.runtime.endpoint_url:
-        storage.use_endpoint(config.runtime.endpoint_url)
+    storage.use_endpoint(config.runtime.endpoint_url)
     wanted = STAGE_NAMES[: STAGE_NAMES.index(through) + 1]
     to_do = tuple(
         entry

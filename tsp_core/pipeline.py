@@ -6,14 +6,22 @@ notebook share.
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, Protocol, cast
 
+from tsp_core import storage
+from tsp_core.annotations.records import AnnotatedVideo
+from tsp_core.annotations.subsets import check_subset
 from tsp_core.artifacts import ArtifactRef
 from tsp_core.config import STAGE_NAMES, Config
-from tsp_core.errors import ArtifactError
+from tsp_core.errors import ArtifactError, ConfigError
+from tsp_core.model.identity import weights_identity
 from tsp_core.stages.base import (
     Inputs,
     Plan,
@@ -36,6 +44,10 @@ INPUTS: dict[str, tuple[str, ...]] = {
     "evaluate": ("ingest", "annotate", "index", "gvf", "pretrain", "export"),
 }
 """The stages whose artifacts a stage reads."""
+
+_logger = logging.getLogger(__name__)
+_ALIKE = 0.85  # of two names, as difflib measures: a letter more, less or other in a short one
+_ON_DEVICE = ("gvf", "pretrain", "export", "evaluate")  # run a model, on `runtime.device`
 
 
 class Stage(Protocol):
@@ -91,6 +103,7 @@ def select_inputs(config: Config, name: str, artifacts: Inputs) -> dict[str, Art
 
 def plan_stage(config: Config, name: str, artifacts: Inputs) -> Plan:
     """Plan one stage from the artifacts that are published."""
+    storage.use_endpoint(config.runtime.endpoint_url)
     return stage_module(name).plan(config, select_inputs(config, name, artifacts))
 
 
@@ -107,9 +120,9 @@ def published(config: Config, upto: str | None = None) -> dict[str, ArtifactRef]
         needed = [source for source in INPUTS[name] if is_needed(config, source)]
         if not is_needed(config, name) or any(source not in found for source in needed):
             continue
-        existing = plan_stage(config, name, found).existing
-        if existing is not None:
-            found[name] = existing
+        current = plan_stage(config, name, found).current
+        if current is not None:
+            found[name] = current
     return found
 
 
@@ -130,6 +143,7 @@ def run_stage(
     progress: ProgressCallback = no_progress,
 ) -> StageReport:
     """Run one stage in this process: plan, shards, finish; a published artifact is reused."""
+    storage.use_endpoint(config.runtime.endpoint_url)
     began = time.monotonic()
     inputs = select_inputs(config, name, artifacts)
     module = stage_module(name)
@@ -146,15 +160,132 @@ def run_stage(
     return report.model_copy(update={"seconds": time.monotonic() - began})
 
 
-def check_annotations(config: Config) -> None:
-    """Read the annotations, in seconds: what is wrong with them must not wait for the videos.
+def beginning_checks(
+    config: Config, stages: Sequence[str]
+) -> Iterator[tuple[str, Callable[[], None]]]:
+    """What can be found out in seconds must not wait for the videos.
+
+    Args:
+        config: The configuration.
+        stages: The stages that are wanted. Those after annotate check the subsets by themselves
+            where annotate is not among them.
+
+    Yields:
+        The stage that a check is for, and the check; it raises what the stage would raise later.
+    """
+    wanted = [name for name in stages if is_needed(config, name)]
+    if on_device := [name for name in wanted if name in _ON_DEVICE]:
+        yield on_device[0], partial(_check_device, config, on_device)
+    for name in wanted:
+        yield name, partial(_check_weights, config, name)
+    if not {"ingest", "annotate"} <= set(wanted):
+        return
+    annotated: list[AnnotatedVideo] = []
+    stage: Any = stage_module("annotate")
+    yield "annotate", lambda: annotated.extend(stage.read(config))
+    yield "annotate", partial(stage.check_names, config, annotated)
+    for name in wanted:
+        yield name, partial(_check_subsets, config, name, annotated)
+    yield "annotate", partial(_tell_odd_subsets, config, wanted, annotated)
+    if "evaluate" in wanted:
+        yield "evaluate", partial(_tell_trained_on, config)
+
+
+def check_beginning(config: Config, stages: Sequence[str]) -> None:
+    """Make all checks of a run's beginning.
 
     Raises:
         AnnotationError: As the stage annotate would raise it, after ingest.
-        ConfigError: No annotations are configured.
+        ConfigError: No annotations are configured; a subset is not among them; no GPU is here.
     """
-    stage: Any = stage_module("annotate")
-    stage.read(config)
+    for _, check in beginning_checks(config, stages):
+        check()
+
+
+def _check_device(config: Config, stages: Sequence[str]) -> None:
+    """Refuse 'cuda' without a GPU where something is left to compute here, and not on a cluster."""
+    if config.runtime.device != "cuda" or config.runtime.runner != "threads":
+        return
+    from tsp_core.features.extraction import resolve_device  # imports torch
+
+    try:
+        resolve_device("cuda")
+    except ConfigError:
+        done = set(published(config))
+        if config.pretrain.retrain == "always":
+            done.discard("pretrain")
+        if not done.issuperset(stages):
+            raise
+
+
+def _check_weights(config: Config, stage: str) -> None:
+    """Look for the weights that a stage starts from; they may be a path that is misspelt."""
+    encoder = config.encoder
+    if stage in ("gvf", "pretrain"):
+        weights_identity(
+            encoder.weights,
+            encoder.name,
+            sha256_prefix=encoder.sha256_prefix,
+            mirror=encoder.mirror,
+        )
+    if stage == "export" and config.export.checkpoint is not None:
+        module: Any = stage_module("export")
+        module.check_checkpoint(config)
+
+
+def _check_subsets(config: Config, stage: str, annotated: Sequence[AnnotatedVideo]) -> None:
+    known = {video.subset for video in annotated if video.subset is not None}
+    for key, subset in _subsets_named(config, stage).items():
+        if known:
+            check_subset(key, subset, known)
+        indexed = config.index.subsets
+        if stage == "pretrain" and indexed is not None and subset not in indexed:
+            raise ConfigError(
+                f"{key}: {subset!r}: not among index.subsets ({', '.join(indexed)}); add it there"
+            )
+
+
+def _tell_trained_on(config: Config) -> None:
+    """Warn of an evaluation on the subset that is trained on."""
+    if config.evaluate.subset in (config.localizers_subset, config.pretrain.train_subset):
+        _logger.warning(
+            "evaluate.subset: %r is the subset that is trained on; its figures are no measure of "
+            "other videos (pretrain.valid_subset is %r)",
+            config.evaluate.subset,
+            config.pretrain.valid_subset,
+        )
+
+
+def _tell_odd_subsets(
+    config: Config, stages: Sequence[str], annotated: Sequence[AnnotatedVideo]
+) -> None:
+    """Warn of subsets that nothing uses and whose names are nearly those of others."""
+    used = {name for stage in stages for name in _subsets_named(config, stage).values()}
+    sizes = Counter(video.subset for video in annotated if video.subset is not None)
+    for subset in sorted(sizes.keys() - used):
+        if close := difflib.get_close_matches(subset, used, n=1, cutoff=_ALIKE):
+            _logger.warning(
+                "annotate: the subset %r of %d videos is used by no stage; did you mean %r?",
+                *(subset, sizes[subset], close[0]),
+            )
+
+
+def _subsets_named(config: Config, stage: str) -> dict[str, str]:
+    """The subsets that a stage cannot do without, by the key that names them."""
+    if stage in ("index", "export"):
+        subsets: Sequence[str] = getattr(config, stage).subsets or ()
+        return {f"{stage}.subsets[{index}]": name for index, name in enumerate(subsets)}
+    if stage == "pretrain" and config.pretrain.retrain != "never":  # which may keep an older run
+        pretrain = config.pretrain
+        return {
+            "pretrain.train_subset": pretrain.train_subset,
+            "pretrain.valid_subset": pretrain.valid_subset,
+        }
+    if stage == "evaluate":
+        train = config.evaluate.train_subset
+        named = {"evaluate.subset": config.evaluate.subset}
+        return named if train is None else named | {"evaluate.train_subset": train}
+    return {}
 
 
 def run_all(
@@ -163,14 +294,21 @@ def run_all(
     through: str = STAGE_NAMES[-1],
     progress: ProgressCallback = no_progress,
 ) -> dict[str, StageReport]:
-    """Run the stages up to and including `through` in this process, in order."""
+    """Run the stages up to and including `through` in this process, in order.
+
+    What they publish is recorded as current, as `tsp run` does.
+    """
+    from tsp_core.runs import seconds_of, update_record  # which imports this module
+
+    storage.use_endpoint(config.runtime.endpoint_url)
     reports: dict[str, StageReport] = {}
-    if through != "ingest":
-        check_annotations(config)
+    check_beginning(config, STAGE_NAMES[: STAGE_NAMES.index(through) + 1])
     for name in STAGE_NAMES:
         if is_needed(config, name):
             found = {done: report.artifact for done, report in reports.items()}
             reports[name] = run_stage(config, name, found, progress=progress)
+            report = reports[name]
+            update_record(config, {name: report.artifact}, seconds=seconds_of([report]))
         if name == through:
             break
     return reports

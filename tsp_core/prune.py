@@ -24,7 +24,7 @@ from pathlib import Path
 from tsp_core import artifacts, pipeline, schemas, storage, underway
 from tsp_core.artifacts import MARKER, Marker
 from tsp_core.config import STAGE_NAMES, Config
-from tsp_core.errors import ObjectNotFoundError
+from tsp_core.errors import ConfigError, ObjectNotFoundError
 from tsp_core.runs import artifacts_named, read_records
 from tsp_core.storage import ObjectInfo
 from tsp_core.video import proxy_files
@@ -33,7 +33,10 @@ from tsp_core.video.files import proxy_cache, video_cache
 KEEP_HOURS = 24.0
 _NOTE_DAYS = 30.0  # a run without a sign of life for so long is not going to be continued
 _CACHE_DAYS = 30.0  # the cache may serve other roots: only what nobody used for long
-_UPLOAD_HOURS = 24.0  # an upload under way has no note; its parts are minutes apart
+_NO_NOTE_HOURS = 24.0
+"""Age of what has no note of the run that writes it, be it of another root: uploads, downloads and
+temporary folders. Their writes are minutes apart, those of a long stage at most hours.
+"""
 _TEMPORARY = tuple(
     f"tsp-{name}-*"
     for name in (*STAGE_NAMES, "shard", "join", "samples", "features", "events", "deploy")
@@ -82,7 +85,10 @@ def find_garbage(config: Config, *, keep_hours: float = KEEP_HOURS) -> list[Garb
 
     Raises:
         ArtifactError: A record or note cannot be read, so that nobody knows what it refers to.
+        ConfigError: There is no such root.
     """
+    storage.use_endpoint(config.runtime.endpoint_url)
+    _check_root(config.root_uri)
     references = _references(config)
     before = time.time() - keep_hours * _HOUR
     found = [
@@ -92,6 +98,23 @@ def find_garbage(config: Config, *, keep_hours: float = KEEP_HOURS) -> list[Garb
     ]
     found += _unfinished_uploads(config.root_uri)
     return sorted((item for item in found if item.modified_at < before), key=lambda it: it.uri)
+
+
+def _check_root(root: str) -> None:
+    """Refuse a root that is not there; of an object store, one with no object nor upload in it."""
+    if storage.exists(root) or storage.incomplete_uploads(root):
+        return
+    raise ConfigError(
+        f"root: {storage.redact(root)!r}: is not there, so there is nothing of it to prune; "
+        f"correct the path{_similar_folder(root)}, or run the pipeline first"
+    )
+
+
+def _similar_folder(root: str) -> str:
+    if not storage.is_local(root):
+        return ""
+    similar = storage.similar_path(storage.local_path(root), "*/")
+    return f" (did you mean {str(similar)!r}?)" if similar else ""
 
 
 def remove(config: Config, garbage: list[Garbage], *, keep_hours: float = KEEP_HOURS) -> int:
@@ -120,7 +143,8 @@ def _references(config: Config) -> _References:
     refs += artifacts_named(config)
     for record in read_records(config.root_uri):
         refs += record.uses
-        refs += [f"{name}/{entry.recipe.fingerprint}" for name, entry in record.stages.items()]
+        for name, entry in record.stages.items():
+            refs += [f"{name}/{entry.recipe.fingerprint}", *entry.sources]
     for item in storage.list_objects(storage.join(config.root_uri, underway.FOLDER)):
         if (item.modified_at or time.time()) > time.time() - _NOTE_DAYS * _DAY:
             uses = underway.read_note(item.uri).uses
@@ -212,7 +236,7 @@ def _unfinished_uploads(root: str) -> Iterator[Garbage]:
     """What killed writers left of large objects, where no listing of objects shows it."""
     for upload in storage.incomplete_uploads(root):
         is_ours = artifacts.below(root, upload.uri).split("/")[0] in _FOLDERS
-        if is_ours and upload.modified_at < time.time() - _UPLOAD_HOURS * _HOUR:
+        if is_ours and _is_left(upload.modified_at):
             yield Garbage(
                 kind="unfinished upload",
                 uri=upload.uri,
@@ -235,7 +259,8 @@ def _in_cache(config: Config, references: _References) -> Iterator[Garbage]:
             continue
         is_known = path.name.split(".")[0] in references.content_hashes
         is_old = stat.st_mtime < time.time() - _CACHE_DAYS * _DAY
-        if path.name.startswith("incoming-") or (is_old and not is_known):
+        is_incoming = path.name.startswith("incoming-")
+        if _is_left(stat.st_mtime) if is_incoming else is_old and not is_known:
             yield Garbage(
                 kind="file",
                 uri=str(path),
@@ -249,14 +274,20 @@ def _temporary_folders() -> Iterator[Garbage]:
     for pattern in _TEMPORARY:
         for folder in Path(tempfile.gettempdir()).glob(pattern):
             stats = [stat for path in [folder, *_within(folder)] if (stat := _stat(path))]
-            if not stats:
+            newest = max((item.st_mtime for item in stats), default=time.time())
+            if not _is_left(newest):
                 continue
             yield Garbage(
                 kind="temporary folder",
                 uri=str(folder),
                 size_bytes=sum(item.st_size for item in stats),
-                modified_at=max(item.st_mtime for item in stats),
+                modified_at=newest,
             )
+
+
+def _is_left(modified_at: float) -> bool:
+    """Tell whether nobody has written for so long that nobody is going to."""
+    return modified_at < time.time() - _NO_NOTE_HOURS * _HOUR
 
 
 def _within(folder: Path) -> list[Path]:

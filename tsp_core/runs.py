@@ -9,25 +9,36 @@ these times: artifacts hold no clock, so that equal inputs give equal bytes.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
 
 from tsp_core import artifacts, storage
 from tsp_core.artifacts import ArtifactRef, FileEntry, Frozen, Recipe
 from tsp_core.config import STAGE_NAMES, Config
 from tsp_core.errors import ArtifactError, ObjectNotFoundError
-from tsp_core.pipeline import is_needed
+from tsp_core.pipeline import INPUTS, is_needed
 from tsp_core.stages.base import StageReport
 
-RECORD_VERSION = 3
-_READABLE_VERSIONS = (1, 2, 3)  # version 1 has no `seconds`, version 2 no `uses`
+RECORD_VERSION = 4
+_READABLE_VERSIONS = (1, 2, 3, 4)  # 1 has no `seconds`, 2 no `uses`, 3 no `sources`
+_logger = logging.getLogger(__name__)
 
 
 class StageRecord(Frozen):
-    """The current artifact of one stage, its recipe, and how long making it took, if known."""
+    """The current artifact of one stage.
+
+    Attributes:
+        artifact: The artifact.
+        recipe: Its recipe.
+        seconds: How long making it took, if known.
+        sources: The artifacts that it was made from, as `STAGE/FINGERPRINT`; other runs of earlier
+            stages may be current by now.
+    """
 
     artifact: ArtifactRef
     recipe: Recipe
     seconds: float | None = None
+    sources: tuple[str, ...] = ()
 
 
 class RunRecord(Frozen):
@@ -73,15 +84,19 @@ def read_records(root: str) -> list[RunRecord]:
 
 def artifacts_named(config: Config) -> tuple[str, ...]:
     """The artifacts of the root whose files a configuration names: `pretrain/0123456789abcdef`."""
-    root = config.root_uri.removeprefix("file://").rstrip("/")
     named = (config.encoder.weights, config.export.checkpoint, config.gvf.file)
     found = []
     for uri in named:
-        if uri is not None and uri.removeprefix("file://").startswith(f"{root}/"):
-            stage, *rest = artifacts.below(root, uri).split("/")
-            if stage in STAGE_NAMES and rest:
-                found.append(f"{stage}/{rest[0]}")
+        if uri is None or (name := artifacts.below(config.root_uri, uri)) == uri:
+            continue
+        stage, *rest = name.split("/")
+        if stage in STAGE_NAMES and rest:
+            found.append(f"{stage}/{rest[0]}")
     return tuple(dict.fromkeys(found))
+
+
+class _NewerRecordError(ArtifactError):
+    """A record of a later release, which knows what this one does not."""
 
 
 def _read(uri: str) -> RunRecord:
@@ -89,6 +104,12 @@ def _read(uri: str) -> RunRecord:
     try:
         values = json.loads(text)
         version = values.get("record_version")
+        if type(version) is int and version > RECORD_VERSION:
+            raise _NewerRecordError(
+                f"{uri}: record version {version} is of a newer release and unknown to this one, "
+                f"which reads {RECORD_VERSION}; update this release, or, to go on with it, delete "
+                "the record: the next run writes it anew"
+            )
         if version not in _READABLE_VERSIONS:
             raise ArtifactError(
                 f"{uri}: record version {version!r} is unknown to this release, which reads "
@@ -109,33 +130,54 @@ def update_record(
 ) -> RunRecord:
     """Write the artifacts of the stages that were run, and the page; entries of others stay.
 
-    Entries of stages that the configuration no longer uses are dropped.
+    Entries of stages that the configuration no longer uses are dropped. A record of a newer release
+    is left as it is, and so is its page, with a warning: what it says would be lost.
 
     Args:
         config: The configuration.
-        done: Artifacts by stage.
+        done: Artifacts by stage; each is made from those of earlier stages among them, or else of
+            the record.
         seconds: How long making them took; those that were reused keep the time that is recorded.
+
+    Returns:
+        The record, whether it was written or not.
     """
-    try:
-        stages = dict(read_record(config).stages)
-    except ArtifactError:
-        stages = {}  # a damaged record is replaced: it is only a memory
-    for stage, artifact in done.items():
+    recorded = _recorded(config)
+    stages = dict(recorded or {})
+    for stage, artifact in sorted(done.items(), key=lambda item: STAGE_NAMES.index(item[0])):
         took = (seconds or {}).get(stage)
         if took is None and stage in stages and stages[stage].artifact == artifact:
             took = stages[stage].seconds
         recipe = artifacts.read_marker(artifact.uri).recipe
-        stages[stage] = StageRecord(artifact=artifact, recipe=recipe, seconds=took)
+        made_from = (stages[name].artifact for name in INPUTS[stage] if name in stages)
+        stages[stage] = StageRecord(
+            artifact=artifact,
+            recipe=recipe,
+            seconds=took,
+            sources=tuple(f"{source.stage}/{source.fingerprint}" for source in made_from),
+        )
     kept = {name: stages[name] for name in STAGE_NAMES if name in stages}
     record = RunRecord(
         name=config.name,
         stages={name: entry for name, entry in kept.items() if is_needed(config, name)},
         uses=artifacts_named(config),
     )
-    text = json.dumps(record.model_dump(mode="json"), indent=1, sort_keys=True)
-    storage.write_bytes(record_uri(config), text.encode())
-    _write_page(config, record)
+    if recorded is not None:
+        text = json.dumps(record.model_dump(mode="json"), indent=1, sort_keys=True)
+        storage.write_bytes(record_uri(config), text.encode())
+        _write_page(config, record)
     return record
+
+
+def _recorded(config: Config) -> Mapping[str, StageRecord] | None:
+    """What the record says; None, with a warning, where it is a newer release's."""
+    try:
+        return read_record(config).stages
+    except _NewerRecordError as error:
+        _logger.warning("this run is not recorded: %s", error)
+        return None
+    except ArtifactError:
+        return {}  # a damaged record is replaced: it is only a memory
 
 
 def seconds_of(reports: Iterable[StageReport]) -> dict[str, float | None]:

@@ -8,6 +8,7 @@ video; intervals are half-open, [start, end). Migration notes for version bumps 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,10 +18,10 @@ import pyarrow.parquet as pq
 
 from tsp_core import storage
 from tsp_core.errors import ArtifactError
-from tsp_core.storage import sealed
+from tsp_core.storage import row_groups, sealed
 
 QUARANTINE_CODES = (
-    "missing",  # the listed file does not exist
+    "missing",  # the listed file does not exist, or cannot be read now
     "unreadable",  # not a media file (text, a folder), or damaged beyond opening
     "no_video_stream",  # audio only, a cover picture
     "empty",  # no frame can be decoded
@@ -242,59 +243,65 @@ def table_from_rows(rows: Sequence[dict[str, Any]], schema: TableSchema) -> pa.T
 
 
 def write_table(uri: str, table: pa.Table, schema: TableSchema) -> None:
-    """Write a table as one Parquet object, atomically.
+    """Write a table as one Parquet object, atomically; rows with long lists in small row groups.
 
     Raises:
         ValueError: The table's columns are not those of the schema.
     """
     if table.schema.names != schema.fields.names:
         raise ValueError(f"{schema.name}: columns {table.schema.names} != {schema.fields.names}")
-    storage.write_bytes(uri, sealed.table_bytes(table.cast(schema.with_metadata())))
+    storage.write_bytes(uri, row_groups.grouped_bytes(table.cast(schema.with_metadata())))
 
 
 def read_table(
     uri: str,
     name: str,
     *,
-    version: int = 1,
     columns: Sequence[str] | None = None,
     filters: Sequence[tuple[str, Any, Any]] = (),
+    in_parts: bool = False,
 ) -> pa.Table:
-    """Read a Parquet object of a known schema.
+    """Read a Parquet object of a known schema, in the version of this release.
 
     Args:
         uri: Path or URI.
         name: The schema's name.
-        version: The newest version that the caller knows.
         columns: Columns to read; all by default.
         filters: Conditions that rows must all meet: column, operator, value.
+        in_parts: Fetch only the row groups that may hold such rows, for few rows of a large table;
+            else the whole object at once.
 
     Raises:
-        ArtifactError: Another schema, an unknown version, or a damaged file (`DamagedError`).
+        ArtifactError: Another schema, another version, or a damaged file (`DamagedError`).
     """
+    wanted = None
+    if columns is not None:
+        wanted = list(dict.fromkeys([*columns, *(key for key, *_ in filters)]))
 
     def read(file: pq.ParquetFile) -> pa.Table:
-        check_schema(file, uri, name, version=version)
-        if columns is None:
-            table = file.read()
-        else:
-            table = file.read(
-                columns=list(dict.fromkeys([*columns, *(key for key, *_ in filters)]))
-            )
+        check_schema(file, uri, name)
+        table = row_groups.read_matching(file, filters, columns=wanted, in_parts=in_parts)
         if filters:
             table = table.filter(pq.filters_to_expression(list(filters)))
         return table if columns is None else table.select(list(columns))
 
-    return sealed.read_parquet(uri, read)
+    return sealed.read_parquet(uri, read, in_parts=in_parts)
 
 
-def check_schema(file: pq.ParquetFile, uri: str, name: str, *, version: int = 1) -> None:
-    """Refuse a file that holds another table, or a version that is not known.
+def version_of(name: str) -> int:
+    """The version of a table that this release writes and reads, by the schema's name."""
+    schemas = [value for value in globals().values() if isinstance(value, TableSchema)]
+    schemas += [gvf_schema(1), features_schema(1), predictions_schema(1)]
+    return {schema.name: schema.version for schema in schemas}[name]
+
+
+def check_schema(file: pq.ParquetFile, uri: str, name: str) -> None:
+    """Refuse a file that holds another table, or another version than this release's.
 
     Raises:
         ArtifactError: It does.
     """
-    check_metadata(file.metadata.metadata or {}, uri, name, version)
+    check_metadata(file.metadata.metadata or {}, uri, name, version_of(name))
 
 
 def check_metadata(metadata: dict[bytes, bytes], uri: str, name: str, version: int) -> None:
@@ -310,5 +317,13 @@ def check_metadata(metadata: dict[bytes, bytes], uri: str, name: str, version: i
     if found_version != str(version):
         raise ArtifactError(
             f"{uri}: version {found_version} of the table {name!r} is unknown to this release, "
-            f"which reads version {version}; see docs/schemas.md"
+            f"which reads version {version}; {_fix(found_version, version)}; see docs/schemas.md"
         )
+
+
+def _fix(found: str, version: int) -> str:
+    if not re.fullmatch("[0-9]{1,9}", found):
+        return "it says no version that there can be: delete it and run the stage again"
+    if int(found) > version:
+        return "a newer release wrote it: update this one"
+    return "an older release wrote it: run the stage again, or read it with that release"

@@ -1,18 +1,21 @@
 """The first configuration of a dataset: looks at videos and annotations, and writes the YAML file.
 
-What `tsp init` does. Nothing is decoded: videos are counted by their names, and annotations are
-read as the annotate stage reads them, so that what is wrong with them is said at once.
+What `tsp init` does. Nothing is decoded: videos are counted by their names, the headers of a few
+are looked at, and annotations are read as the annotate stage reads them, so that what is wrong with
+them is said at once.
 """
 
 from __future__ import annotations
 
 import itertools
+import re
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from tsp_core import storage
 from tsp_core.annotations.detect import (
@@ -20,11 +23,14 @@ from tsp_core.annotations.detect import (
     given_annotations,
     only_annotations,
 )
+from tsp_core.annotations.header_lengths import doubtful_units
 from tsp_core.annotations.judging import Problem, SegmentRules, check_subsets, judge_segment
+from tsp_core.annotations.likeness import alike, alike_line, how_names_differ
 from tsp_core.annotations.matching import KnownVideo, match_videos
+from tsp_core.annotations.places import check_there
 from tsp_core.annotations.records import AnnotatedVideo, show
 from tsp_core.annotations.registry import read_annotations
-from tsp_core.config import ClipConfig, IngestConfig
+from tsp_core.config import ClipConfig, IngestConfig, Name
 from tsp_core.errors import ConfigError
 from tsp_core.video.listing import list_sources
 
@@ -46,6 +52,8 @@ class Found:
         annotated: The annotations, as read.
         num_matched: Annotated videos that are among the files.
         refused: Segments by which a run would stop.
+        doubtful_units: What is wrong with the times if they are not seconds, else ''.
+        names_differ: What annotated names need to be those of files, where something is known.
     """
 
     videos: str
@@ -55,6 +63,8 @@ class Found:
     annotated: tuple[AnnotatedVideo, ...]
     num_matched: int
     refused: tuple[Problem, ...] = ()
+    doubtful_units: str = ""
+    names_differ: str = ""
 
     @property
     def num_per_subset(self) -> dict[str, int]:
@@ -93,25 +103,32 @@ def look(videos: str, annotations: Sequence[str] = ()) -> Found:
             some and not of others.
     """
     videos = storage.absolute(videos)
-    names = [source.name for source in list_sources(IngestConfig(videos=videos))]
+    uris = {source.name: source.uri for source in list_sources(IngestConfig(videos=videos))}
     source = given_annotations(annotations) if annotations else only_annotations(videos)
-    uris = [source] if isinstance(source, str) else list(source.values())
-    formats = {detect_format(uri) for uri in uris}
+    check_there(source, key="--annotations")
+    files = [source] if isinstance(source, str) else list(source.values())
+    formats = {detect_format(uri) for uri in files}
     if len(formats) > 1:
         raise ConfigError(f"--annotations: files of several formats ({', '.join(sorted(formats))})")
     format_name = formats.pop()
     annotated = read_annotations(source, format_name)
     if any(video.subset is not None for video in annotated):
         check_subsets(annotated)
-    known = {name: KnownVideo(name=name, duration_seconds=None) for name in names}
+    known = {name: KnownVideo(name=name, duration_seconds=None) for name in uris}
+    matched = match_videos(annotated, known, None)
+    missing = [video.name for video in annotated if video.name not in matched]
     return Found(
         videos=videos,
-        num_videos=len(names),
+        num_videos=len(uris),
         annotations=source,
         format=format_name,
         annotated=tuple(annotated),
-        num_matched=len(match_videos(annotated, known, None)),
+        num_matched=len(matched),
         refused=_refused(annotated),
+        doubtful_units=doubtful_units(
+            annotated, {name: uris[video.name] for name, video in matched.items()}
+        ),
+        names_differ=how_names_differ(missing, uris),
     )
 
 
@@ -124,7 +141,7 @@ def _refused(annotated: Sequence[AnnotatedVideo]) -> tuple[Problem, ...]:
 
 
 def to_mend(found: Found) -> list[str]:
-    """What a run would stop by, and how to mend it; lines for people."""
+    """What a run would stop by or take otherwise than meant, and how to mend it, for people."""
     lines = [] if found.num_per_subset else _no_subset(found.format)
     if found.refused:
         first = found.refused[0]
@@ -133,6 +150,15 @@ def to_mend(found: Found) -> list[str]:
             f"{show(first.file)}: video {show(first.video)}: {first.value}: {first.message}.",
             "Mend them, or leave them out with `on_bad_segment: report` in the section annotate.",
         ]
+    if found.doubtful_units:
+        lines += ["By the headers of some videos, a run stops by times that are no seconds:"]
+        lines += [f"{found.doubtful_units}."]
+    if found.names_differ:
+        missing = len(found.annotated) - found.num_matched
+        lines += [f"{missing} annotated videos have no file; {found.names_differ}."]
+    for what, names in (("classes", found.classes), ("subsets", found.num_per_subset)):
+        if groups := alike(names):
+            lines += [f"Look at the {what}: {alike_line(groups, what)}."]
     return lines
 
 
@@ -150,16 +176,19 @@ def render(found: Found, *, name: str, root: str, folder: str) -> str:
 
     Args:
         found: What was found.
-        name: Name of the dataset.
+        name: Name of the dataset; quoted where YAML would take it for a number or the like.
         root: Where everything is to be written, as it is to stand in the file.
         folder: Absolute folder of the file; paths below it are written relative to it.
 
     Returns:
         YAML.
+
+    Raises:
+        ConfigError: A run would refuse the name.
     """
     train, valid = _subset(found, _TRAINING, 0), _subset(found, _VALIDATION, -1)
     return _TEMPLATE.format(
-        name=name,
+        name=_yaml(_checked(name)),
         root=_yaml(root),
         videos=_yaml(_relative(found.videos, folder)),
         num_videos=found.num_videos,
@@ -216,7 +245,7 @@ def _min_background_clips(annotated: Sequence[AnnotatedVideo]) -> int:
 
 def _annotations(annotations: str | Mapping[str, str], folder: str) -> str:
     if isinstance(annotations, str):
-        return _yaml(_relative(annotations, folder))
+        return f" {_yaml(_relative(annotations, folder))}"
     lines = [f"{_yaml(key)}: {_yaml(_relative(uri, folder))}" for key, uri in annotations.items()]
     return "".join(f"\n    {line}" for line in lines)
 
@@ -226,13 +255,25 @@ def _relative(uri: str, folder: str) -> str:
     return f"./{uri.removeprefix(below)}" if uri.startswith(below) else uri
 
 
+def _checked(name: str) -> str:
+    """Refuse a name of a dataset that no configuration may have."""
+    try:
+        return TypeAdapter[str](Name).validate_python(name)
+    except ValidationError:
+        other = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:100] or "dataset"
+        raise ConfigError(
+            f"--name {name!r}: a name is of letters, digits, '.', '_' and '-', starts with a "
+            f"letter or digit, and has at most 100 characters; give another, as in --name {other}"
+        ) from None
+
+
 def _yaml(text: str) -> str:
     """Write a text as a YAML scalar on one line, quoted where it must be."""
     return yaml.safe_dump([text], default_flow_style=True, width=10**6, allow_unicode=True)[1:-2]
 
 
 def _comment(lines: Sequence[str], indent: str = "  ") -> str:
-    return "\n".join(f"{indent}# {line}" for line in lines)
+    return "\n".join(f"{indent}# {' '.join(line.splitlines())}" for line in lines)
 
 
 _CLIP = ClipConfig()
@@ -258,7 +299,7 @@ ingest:
   videos: {{videos}}  # {{num_videos}} videos
 
 annotate:
-  annotations: {{annotations}}
+  annotations:{{annotations}}
   format: {{format}}
 {{facts}}
   # Shortest background, in clips of 16/15 s (ActivityNet 5, THUMOS14 1):

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tsp_core import artifacts, schemas
+from tsp_core import artifacts, schemas, storage
 from tsp_core.artifacts import ArtifactRef, Recipe
 from tsp_core.config import STAGE_NAMES, Config
 from tsp_core.errors import ArtifactError, StorageError
@@ -21,9 +22,18 @@ from tsp_core.features.manifest import MANIFEST, parse_manifest
 from tsp_core.pipeline import INPUTS, is_needed, looking_up, plan_stage
 from tsp_core.runs import RunRecord, StageRecord, read_record
 from tsp_core.stages.base import Plan
+from tsp_core.stages.ingest import refused_uri
 from tsp_core.video.listing import list_sources
 
 _HASH = re.compile("(sha256:)?[0-9a-f]{16,64}")  # says that something changed, and no more
+_LISTS = {
+    "ingest": "quarantine.parquet",
+    "annotate": "problems.parquet",
+    "gvf": "gvf.parquet",
+    "pretrain": "training.json",
+    "export": MANIFEST,
+}
+"""The file of a stage's artifact that lists what it left out."""
 State = Literal["done", "stale", "missing", "not used"]
 
 
@@ -87,16 +97,17 @@ def _stage_status(
         return StageStatus(stage=stage, state=state, reason=reason, artifact=None)
     plan = plan_stage(looking_up(config), stage, current)
     fingerprint = plan.recipe.fingerprint
-    if plan.existing is not None:
+    if plan.current is not None:
         notes = [*plan.notes, *_always(config, stage)]
         return StageStatus(
             stage=stage,
             state="done",
             reason="; ".join(notes),
-            artifact=plan.existing,
+            artifact=plan.current,
             fingerprint=fingerprint,
         )
     reasons = [*_changes(config, before, plan), *_left_to_do(plan), *plan.notes]
+    reasons += _stopped(config, stage)
     if not reasons:
         reasons = ["never run" if before is None else "its artifact is gone, deleted or pruned"]
     return StageStatus(
@@ -108,6 +119,14 @@ def _stage_status(
         num_videos=plan.num_items,
         num_videos_to_do=plan.num_items - plan.num_items_done,
     )
+
+
+def _stopped(config: Config, stage: str) -> list[str]:
+    """What an earlier run stopped at, where it left word of that."""
+    if stage != "ingest" or not storage.exists(refused_uri(config)):
+        return []
+    where = storage.redact(refused_uri(config))
+    return [f"stopped by ingest.max_bad_fraction, see {where}"]
 
 
 def _always(config: Config, stage: str) -> list[str]:
@@ -201,6 +220,26 @@ def quarantined(current: Mapping[str, ArtifactRef]) -> list[QuarantinedVideo]:
     return list(found.values())
 
 
+def left_out(current: Mapping[str, ArtifactRef]) -> list[str]:
+    """Say in a line per stage how much it left out or found odd, by code, and where that is listed.
+
+    A video that several stages left out counts where it was first.
+    """
+    codes: dict[str, Counter[str]] = {}
+    for video in quarantined(current):
+        codes.setdefault(video.stage, Counter())[video.code] += 1
+    lines = []
+    for stage, artifact in current.items():
+        what, found = "videos in quarantine", codes.get(stage, Counter())
+        if stage == "annotate":
+            what, found = "problems in the annotations", Counter(_problem_codes(artifact))
+        if found:
+            shown = ", ".join(f"{code} {count}" for code, count in sorted(found.items()))
+            where = storage.redact(artifact.file(_LISTS[stage]))
+            lines.append(f"{stage}: {found.total()} {what} ({shown}); listed in {where}")
+    return lines
+
+
 def _left_out_by(stage: str, artifact: ArtifactRef) -> list[dict[str, Any]]:
     files = artifacts.read_marker(artifact.uri).files
     if stage == "ingest" and "quarantine.parquet" in files:
@@ -228,6 +267,12 @@ def _rows(uri: str, schema: str) -> list[dict[str, Any]]:
 def num_problems(current: Mapping[str, ArtifactRef]) -> int:
     """Count the problems that `annotate` found in the annotations."""
     artifact = current.get("annotate")
-    if artifact is None or "problems.parquet" not in artifacts.read_marker(artifact.uri).files:
-        return 0
-    return schemas.read_table(artifact.file("problems.parquet"), "problems").num_rows
+    return len(_problem_codes(artifact)) if artifact is not None else 0
+
+
+def _problem_codes(annotate: ArtifactRef) -> list[str]:
+    name = _LISTS["annotate"]
+    if name not in artifacts.read_marker(annotate.uri).files:
+        return []
+    table = schemas.read_table(annotate.file(name), "problems", columns=["code"])
+    return [str(code) for code in table["code"].to_pylist()]

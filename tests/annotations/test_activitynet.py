@@ -43,6 +43,13 @@ def test_reads_videos_in_the_order_of_the_file_and_ignores_what_is_extra(tmp_pat
     assert second.segments == ()
 
 
+def test_blanks_around_labels_and_subsets_are_dropped(tmp_path: Path) -> None:
+    annotations = [{"label": " run\t", "segment": [0, 1]}]
+    document = {"database": {"a": {"subset": "training ", "annotations": annotations}}}
+    (video,) = read(write(tmp_path, document), "training")
+    assert (video.subset, video.segments[0].label) == ("training", "run")
+
+
 def test_a_test_subset_may_lack_annotations_and_a_mapping_may_name_the_subset(
     tmp_path: Path,
 ) -> None:

@@ -66,6 +66,7 @@ def test_columns_may_come_in_any_order_among_others(tmp_path: Path) -> None:
         ("video,label,t-start,start,t-end\na,b,1,1,2\n", "several columns for 't-start'"),
         (HEADER + "a,b,1\n", "line 2: 3 cells, but the header has 4"),
         (HEADER + "a,b,1,2,3\n", "line 2: 5 cells, but the header has 4"),
+        (HEADER + "a,b,0,5,1,5\n", "line 2: 6 cells, .*: fix the row; a cell that holds a comma"),
         (HEADER + ",b,1,2\n", "line 2: video '': expected a text"),
         (HEADER + "a,,1,2\n", "line 2: label '': expected a text"),
         (HEADER + "a,b,x,2\n", "line 2: t-start 'x': expected a number"),

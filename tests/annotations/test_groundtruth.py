@@ -190,6 +190,18 @@ def test_impossible_arguments_are_refused(
         run(tmp_path, **changes)
 
 
+@pytest.mark.parametrize("name", ["metadata.csv", "labels.csv"])
+def test_what_it_reads_is_not_written_over(tmp_path: Path, name: str) -> None:
+    out = run(tmp_path)
+    assert Path(out.out).exists()
+    before = (tmp_path / name).read_bytes()
+    (tmp_path / "link.csv").symlink_to(tmp_path / name)
+    for target in (tmp_path / name, tmp_path / "link.csv"):
+        with pytest.raises(ConfigError, match="is what the segments are made of; name another"):
+            run(tmp_path, out=str(target))
+    assert (tmp_path / name).read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
@@ -204,6 +216,34 @@ def test_impossible_arguments_are_refused(
 def test_wrong_metadata_are_refused(tmp_path: Path, metadata: str, message: str) -> None:
     with pytest.raises(AnnotationError, match=message):
         write_ground_truth(**write(tmp_path, labels=LABELS, metadata=metadata))
+
+
+def test_rows_that_are_there_twice_are_kept_and_told(tmp_path: Path) -> None:
+    arguments = write(tmp_path, labels=LABELS + "a,run,2,3,train\n", metadata=VIDEOS)
+    report = write_ground_truth(**arguments)
+    assert report.num_problems_by_code["duplicate"] == 1
+    (told,) = (item for item in report.problems if item.code == "duplicate")
+    assert told.message.startswith("line 6: video 'a': the same as line 2; both are kept")
+    assert report.num_actions == 4
+    rows = (tmp_path / "out.csv").read_text().splitlines()
+    assert rows.count("a,2.0,3.0,run,4.5,clips/v_a.mp4,30.0,135,Action") == 2
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        (
+            "annotations",
+            r"^annotations: '.*/label\.csv': no such file or folder; did you mean '.*/la",
+        ),
+        ("videos", r"^videos: '.*/label\.csv': no such file or folder; did you mean"),
+    ],
+)
+def test_what_is_not_there_is_named_with_its_argument(
+    tmp_path: Path, argument: str, message: str
+) -> None:
+    with pytest.raises(AnnotationError, match=message):
+        run(tmp_path, **{argument: str(tmp_path / "label.csv")})
 
 
 def test_reversed_segments_are_refused_or_left_out(tmp_path: Path) -> None:

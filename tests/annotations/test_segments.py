@@ -1,13 +1,19 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tsp_core.annotations.judging import SegmentRules
+from tsp_core.annotations.likeness import alike, alike_line
 from tsp_core.annotations.matching import KnownVideo
+from tsp_core.annotations.metadata import read_metadata
 from tsp_core.annotations.records import AnnotatedSegment, AnnotatedVideo, Kind
+from tsp_core.annotations.registry import read_annotations
 from tsp_core.annotations.segments import SegmentSet, build_segments
 from tsp_core.annotations.tables import segments_table
 from tsp_core.errors import AnnotationError
@@ -119,6 +125,30 @@ def test_names_that_look_the_same_match(annotated: str, known: str) -> None:
     assert codes(found) == []
 
 
+@pytest.mark.parametrize(
+    ("annotated", "known", "message"),
+    [
+        ("a.mp4", "a", "1 of them are names of videos when they are written without their ending"),
+        ("v_a", "a", "written without the prefix 'v_'; see annotate.video_prefix"),
+        ("x/a.mp4", "a", "without the folders in front and the ending '.mp4'"),
+        ("x/a", "a", "written without the folders in front"),
+        ("A", "a", "written in another case"),
+        ("b", "a", "without their ending: see annotate.video_prefix"),
+    ],
+)
+def test_what_names_need_to_match_is_told(annotated: str, known: str, message: str) -> None:
+    with pytest.raises(AnnotationError, match=message):
+        build(video(annotated, segment(0, 1)), known={known: 9.0})
+
+
+def test_classes_that_look_the_same_are_grouped() -> None:
+    labels = ["Long Jump", "long_jump", "LongJump", "run", "Run ", "walk", "run"]
+    assert alike(labels) == [["Long Jump", "LongJump", "long_jump"], ["Run ", "run"]]
+    assert "'Run ' and 'run' differ" in alike_line(alike(["Run ", "run"]))
+    assert "(and 1 more such)" in alike_line(alike(labels))
+    assert alike(["run", "runs"]) == []
+
+
 def test_a_name_as_written_is_taken_before_one_that_looks_the_same() -> None:
     known = {COMPOSED: 9.0, DECOMPOSED: 9.0}
     found = build(video(COMPOSED, segment(1, 2)), video(DECOMPOSED), known=known)
@@ -185,6 +215,67 @@ def test_ends_beyond_the_video_and_empty_segments_are_reported_and_kept() -> Non
     assert codes(found) == ["beyond_end", "empty_segment"]
     assert "ends beyond the video, which ends at 9.000 s" in found.problems[0].message
     assert len(found.segments) == 3
+
+
+def test_rows_that_say_the_same_count_once_and_are_reported() -> None:
+    again = (segment(1, 2), segment(1, 2, "walk"), segment(1, 2), segment(1, 2.5))
+    videos = (video("a", *again), video("b", segment(1, 2)))
+    known: dict[str, float | None] = {"a": 9.0, "b": 3.0}
+    found = build(*videos, known=known)
+    assert codes(found) == ["duplicate"]
+    assert found.problems[0].message == "line 7: the same as line 7, which counts; remove it"
+    actions = [row for row in rows(found) if row[1] != "background"]
+    assert actions == [
+        ("a", "run", 1, 2),
+        ("a", "walk", 1, 2),
+        ("a", "run", 1, 2.5),
+        ("b", "run", 1, 2),
+    ]
+    kept = build(*videos, known=known, keep_duplicates=True)
+    assert codes(kept) == ["duplicate"]
+    assert "line 7: video 'a': the same as line 7; both are kept" in kept.problems[0].message
+    assert [row for row in rows(kept) if row[1] == "background"] == [
+        row for row in rows(found) if row[1] == "background"
+    ]
+    assert len(kept.segments) == len(found.segments) + 1
+
+
+@pytest.mark.parametrize("factor", [1000, 10], ids=["milliseconds", "frames"])
+def test_times_that_are_no_seconds_are_refused(factor: int) -> None:
+    spans = [(2, 5), (8, 14), (20, 28), (29, 30)]
+    right = video("a", *(segment(*span) for span in spans))
+    wrong = video("b", *(segment(factor * start, factor * end) for start, end in spans))
+    known: dict[str, float | None] = {"a": 30.0, "b": 30.0, "c": 30.0}
+    other = replace(right, name="c", subset="validation")
+    with pytest.raises(
+        AnnotationError,
+        match=r"labels.csv: line 7: video 'b': \[.*\], but the video lasts 30.000 s, and . of the "
+        "4 rows of the subset 'training' end as far .*are the times in seconds",
+    ):
+        build(wrong, other, known=known)
+    assert set(codes(build(wrong, other, known=known, on_bad_segment="report"))) == {"beyond_end"}
+    assert len(build(right, other, known=known).problems) == 0
+    assert set(codes(build(right, wrong, other, known=known))) == {"beyond_end"}  # half of the rows
+    assert codes(build(wrong, other, known=known | {"b": None})) == ["quarantined_video"]
+
+
+def test_two_slips_among_two_rows_are_reported() -> None:
+    found = build(video("a", segment(20, 30), segment(1, 40)), known={"a": 9.0})
+    assert codes(found) == ["beyond_end", "beyond_end"]
+
+
+def test_the_published_annotations_are_in_seconds(shared: Path) -> None:
+    """Their rows do end beyond their videos, here and there."""
+    known = {
+        name: KnownVideo(name=name, duration_seconds=item.duration_seconds)
+        for name, item in read_metadata(
+            str(shared / "reference/activitynet_v1-3_valid_metadata.csv")
+        ).items()
+    }
+    source = str(shared / "data/annotations/activitynet_v1-3_validation.json")
+    found = build_segments(read_annotations(source, "activitynet"), known, SegmentRules())
+    assert Counter(codes(found))["beyond_end"] == 537
+    assert Counter(codes(found))["duplicate"] == 17
 
 
 def test_the_table_has_indices_of_classes_and_regions() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -241,6 +240,54 @@ def test_annotated_videos_without_features_are_counted_in_a_note() -> None:
     )
 
 
+def test_detections_in_videos_annotated_as_empty_are_wrong() -> None:
+    config = EvaluateConfig(localizers=("probes",), sensitivity=False)
+    training, evaluated = made_up(6, seed=0), made_up(4, seed=1)
+    names = sorted(evaluated[0])
+    empty = names[:2]  # as if their actions were no actions
+    annotated = evaluated[1].take(~np.isin(evaluated[1].videos.astype(str), empty))
+    rows = [*segments_of("training", training[1]), *segments_of("validation", annotated)]
+    found = {
+        key: measured(
+            gather_material(
+                export_of({**training[0], **evaluated[0]}, clip_seconds=2 * STRIDE),
+                segments_table(rows),
+                classes=CLASSES,
+                train_subset="training",
+                config=config,
+                subsets=subsets,
+            ),
+            config,
+        )
+        for key, subsets in (("without", None), ("with", {"validation": names}))
+    }
+    videos = {key: set(item.detections()["video"].to_pylist()) for key, item in found.items()}
+    assert videos == {"without": set(names[2:]), "with": set(names)}
+    scores = {
+        key: item.scores["probes"].average_precision["thumos14"].mean for key, item in found.items()
+    }
+    assert scores["with"] < scores["without"] - 0.1
+    json.dumps(found["with"].as_json(config), allow_nan=False)
+    assert tell_stories(found["with"], protocol="thumos14") is not None
+
+
+def test_an_empty_video_is_trained_on_as_background() -> None:
+    training, evaluated = made_up(2, seed=0), made_up(2, seed=1)
+    blank = sequence("blank", np.zeros((20, 8)))
+    material = gather_material(
+        export_of({**training[0], **evaluated[0], "blank": blank}, clip_seconds=2 * STRIDE),
+        segments_table(
+            [*segments_of("training", training[1]), *segments_of("validation", evaluated[1])]
+        ),
+        classes=CLASSES,
+        train_subset="training",
+        config=QUICK,
+        subsets={"training": ["blank"]},
+    )
+    assert set(material.training.sequences) == {"blank", *training[0]}
+    assert set(measured(material).scores) == {"probes", "detector"}
+
+
 def test_an_empty_subset_is_said_so() -> None:
     config = EvaluateConfig(subset="testing")
     found = measured(gathered(made_up(4, seed=0), made_up(2, seed=1), config), config)
@@ -319,48 +366,6 @@ def test_videos_that_the_region_head_cannot_speak_for_get_no_detections() -> Non
     assert detected
     assert any("nothing in 1 videos without a global" in note for note in found.notes)
     assert found.localization.region_from == "probe"
-
-
-def test_stories_are_of_the_best_and_the_worst_videos() -> None:
-    stories = tell_stories(evidence(), protocol="thumos14", each=2)
-    assert stories is not None
-    averages = [story.average_map for story in stories.videos]
-    assert averages == sorted(averages, reverse=True)
-    assert [story.is_best for story in stories.videos] == [True, True, False, False]
-    assert len({story.sequence.video for story in stories.videos}) == 4
-    assert 0 < stories.best_f1 <= 1
-    for story in stories.videos:
-        assert (story.detections.scores >= stories.min_score).all()
-        assert len(story.is_right) == len(story.detections)
-        assert set(story.actions.videos) == {story.sequence.video}
-        assert story.actionness is not None
-        assert ((story.actionness[1] >= 0) & (story.actionness[1] <= 1)).all()
-
-
-def test_stories_leave_out_what_lies_on_ambiguous_segments() -> None:
-    found = evidence()
-    assert found.material is not None
-    part = found.material.evaluation
-    video = sorted(part.sequences)[0]
-    duration = part.sequences[video].duration_seconds
-    ambiguous = Instances(
-        videos=np.array([video], dtype=object),
-        label_indices=np.array([-1]),
-        t_start=np.array([0.0]),
-        t_end=np.array([duration]),
-    )
-    unclear = replace(found.material, evaluation=replace(part, ambiguous=ambiguous))
-    with_ambiguous = replace(found, material=unclear)
-    options = {"protocol": "thumos14", "each": 4}
-    counted = tell_stories(with_ambiguous, **options)
-    ignored = tell_stories(with_ambiguous, **options, ignore_ambiguous=True)
-    assert counted is not None
-    assert ignored is not None
-    assert ignored.best_f1 >= counted.best_f1
-    (own,) = (story for story in ignored.videos if story.sequence.video == video)
-    assert own.is_right.all()
-    (before,) = (story for story in counted.videos if story.sequence.video == video)
-    assert own.average_map >= before.average_map
 
 
 def test_the_region_auc_of_predictions() -> None:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
+from tests.evaluation.samples import CLASSES, evidence
 from tsp_core.config import Config
 from tsp_core.config.io import parse_config
-from tsp_core.evaluation.blocks import Facts, Section, Table, Text
+from tsp_core.evaluation.blocks import Charts, Facts, Section, Table, Text
+from tsp_core.evaluation.detection.instances import Instances, no_detections
+from tsp_core.evaluation.row_logits import Source
+from tsp_core.evaluation.sections.colours import class_colours
 from tsp_core.evaluation.sections.configuration import shown_configuration
 from tsp_core.evaluation.sections.dataset import DatasetTables, dataset_figure, dataset_section
 from tsp_core.evaluation.sections.features import features_figure, features_section
+from tsp_core.evaluation.sections.localization import localization_section
 from tsp_core.evaluation.sections.training import training_section
+from tsp_core.evaluation.sections.videos import videos_section
+from tsp_core.evaluation.stories import tell_stories
 from tsp_core.schemas import CLIPS, METRICS, PROBLEMS, SEGMENTS, VIDEOS, table_from_rows
 
 VIDEO = {
@@ -78,6 +87,71 @@ def _table(section: Section, title: str) -> Table:
 
 def _facts(section: Section) -> dict[str, str]:
     return {name: value for b in section.blocks if isinstance(b, Facts) for name, value in b.facts}
+
+
+def test_no_colour_stands_for_two_classes() -> None:
+    told = tell_stories(evidence(), protocol="thumos14")
+    assert told is not None
+    assert class_colours(told, len(CLASSES)) == {0: "s0", 1: "s1", 2: "s2"}
+    story = told.videos[0]
+    rare, common = np.arange(20), np.repeat(np.arange(5, 13), 3)
+    labels = np.concatenate([rare, common])
+    times = np.arange(len(labels), dtype=float)
+    actions = Instances(
+        videos=np.full(len(labels), story.sequence.video, dtype=object),
+        label_indices=labels,
+        t_start=times,
+        t_end=times + 1,
+    )
+    many = replace(told, videos=(replace(story, actions=actions, detections=no_detections()),))
+    colours = class_colours(many, 20)
+    own = {index: colour for index, colour in colours.items() if colour != "none"}
+    assert list(own) == list(range(5, 13))
+    assert len(set(own.values())) == 8
+    names = [f"class {index}" for index in range(20)]
+    section = videos_section(
+        many, classes=names, thumbnails={}, localizer="Detector", actionness_from=None
+    )
+    (charts,) = (block for block in section.blocks if isinstance(block, Charts))
+    assert [name for name, _ in charts.keys] == [*names[5:13], "other classes"]
+    texts = [block.text for block in section.blocks if isinstance(block, Text)]
+    assert any("ranked by the F1" in text for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("classes_from", "actionness_from", "note"),
+    [
+        ("head", "head", ""),
+        (
+            "head",
+            "probe",
+            "Own heads: the checkpoint has no region head, so the actionness is that of the linear "
+            "region probe.",
+        ),
+        (
+            "probe",
+            "head",
+            "Own heads: the checkpoint has no action head, so the class probability is that of the "
+            "linear action probe.",
+        ),
+        ("only class", "head", ""),
+    ],
+)
+def test_whose_scores_the_own_heads_have_is_said(
+    classes_from: Source, actionness_from: Source, note: str
+) -> None:
+    found = evidence()
+    heads = replace(
+        found.localization.localized["probes"],
+        classes_from=classes_from,
+        actionness_from=actionness_from,
+    )
+    localization = replace(found.localization, localized={"heads": heads})
+    completed = replace(found, localization=localization, scores={"heads": found.scores["probes"]})
+    section = localization_section(
+        completed, protocol="thumos14", subset="validation", classes=CLASSES
+    )
+    assert _table(section, "mAP, tIoU 0.3").note == note
 
 
 def test_the_data_set_at_a_glance(tables: DatasetTables) -> None:

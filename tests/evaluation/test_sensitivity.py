@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from tests.evaluation.detection.oracle import truth
-from tests.evaluation.localizers.made_up import made_up, sequence
-from tsp_core.evaluation.localizers.sequences import label_videos
+from tests.evaluation.detection.oracle import Row, truth
+from tests.evaluation.localizers.made_up import STRIDE, made_up, sequence
+from tsp_core.evaluation.detection.instances import Instances
+from tsp_core.evaluation.localizers.sequences import FeatureSequence, label_videos
 from tsp_core.evaluation.sensitivity import measure_sensitivity
 from tsp_core.evaluation.separation import (
     cross_validated_auc,
@@ -44,16 +45,81 @@ def test_similarity_by_hand():
     assert found.region_auc is None  # one video cannot be held out
 
 
+def test_videos_are_weighed_by_hand():
+    # at 0.5 s: 4 pairs within and 1 across in a (weight 4/5), 2 and 1 in b (2/3); none across in c
+    sequences = {
+        name: sequence(name, np.array(values, dtype=float)[:, None])
+        for name, values in {
+            "a": [1, 1, 1, -1, -1, -1],  # cosines of 1 within, of -1 across
+            "b": [1, -1, 1, -1],  # all of -1
+            "c": [1, 1, -1, -1],
+        }.items()
+    }
+    actions = truth(("a", 0, 0, 1.5), ("b", 0, 0, 1))
+    found = measure_sensitivity(sequences, actions, max_lag_seconds=0.5)
+    # (4/5 - 2/3) / (4/5 + 2/3)
+    assert found.similarity.within.tolist() == pytest.approx([1 / 11])
+    assert found.similarity.across.tolist() == pytest.approx([-1])
+    assert found.similarity.contrast == pytest.approx(12 / 11)
+
+
 def test_two_actions_are_two_stretches():
-    values = np.array([1, 1, -1, -1], dtype=float)
+    values = np.array([1, 1, -1, -1, 1, 1], dtype=float)
     adjacent = truth(("a", 0, 0, 1), ("a", 1, 1, 2))
     found = measure_sensitivity(
         {"a": sequence("a", values[:, None])}, adjacent, max_lag_seconds=0.5
     )
-    assert found.similarity.within.tolist() == pytest.approx([1])  # the pair across is left out
+    # the pair of rows of the two actions, with a cosine of -1, is left out
+    assert found.similarity.within.tolist() == pytest.approx([1])
+    assert found.similarity.across.tolist() == pytest.approx([-1])
+
+
+def test_no_video_with_pairs_of_both_kinds():
+    values = np.array([1, 1, -1, -1], dtype=float)
+    found = measure_sensitivity(
+        {"a": sequence("a", values[:, None])}, truth(("a", 0, 0, 2)), max_lag_seconds=0.5
+    )
+    assert np.isnan(found.similarity.within).all()
     assert np.isnan(found.similarity.across).all()
     assert found.similarity.contrast is None
     assert found.silhouette is None
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_differences_between_videos_are_no_contrast(seed: int):
+    # videos with one long action are alike throughout, those with many short ones are not: pooled
+    # over videos, most pairs within would be of the first and most pairs across of the second
+    blind = measure_sensitivity(*_uneven_videos(seed=seed, action_shift=0.0))
+    assert blind.similarity.contrast == pytest.approx(0, abs=0.02)
+    assert np.abs(blind.similarity.within - blind.similarity.across).max() < 0.05
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_contrast_is_found_among_differences_between_videos(seed: int):
+    sensitive = measure_sensitivity(*_uneven_videos(seed=seed, action_shift=1.5))
+    assert sensitive.similarity.contrast > 0.3
+    assert (sensitive.similarity.within > sensitive.similarity.across).all()
+
+
+def _uneven_videos(
+    *, seed: int, action_shift: float
+) -> tuple[dict[str, FeatureSequence], Instances]:
+    """Draw videos with an offset each; the rows of actions are shifted in all features."""
+    draws = np.random.default_rng(seed)
+    sequences: dict[str, FeatureSequence] = {}
+    rows: list[Row] = []
+    times = (np.arange(120) + 0.5) * STRIDE
+    for number in range(40):
+        name, is_static = f"v{number:02d}", number % 2 == 0
+        features = draws.normal(size=32) * (2.0 if is_static else 0.3) + draws.normal(
+            size=(len(times), 32)
+        )
+        spans = [(20, 40)] if is_static else [(start, start + 2) for start in range(2, 56, 4)]
+        for start, end in spans:
+            features[(times >= start) & (times < end)] += action_shift
+            rows.append((name, 0, start, end))
+        sequences[name] = sequence(name, features)
+    return sequences, truth(*rows)
 
 
 def test_ambiguous_rows_are_left_out():

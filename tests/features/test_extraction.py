@@ -9,8 +9,8 @@ import torch
 
 from tests.features.clips import CLIP, ENCODER, extractor, row, video
 from tsp_core.config import EncoderConfig, RuntimeConfig
-from tsp_core.errors import ConfigError, VideoError
-from tsp_core.features.extraction import resolve_device, shared_extractor
+from tsp_core.errors import ConfigError, FeaturesError, VideoError
+from tsp_core.features.extraction import Extractor, resolve_device, shared_extractor
 from tsp_core.model.inference import has_bf16_instructions
 from tsp_core.model.weights import load_encoder
 from tsp_core.video.clips import iter_clip_batches
@@ -56,6 +56,14 @@ def test_a_video_shorter_than_a_clip_gives_one_padded_row(tmp_path: Path) -> Non
     assert rows.features.shape == (1, 128)
     assert rows.is_padded.tolist() == [True]
     assert rows.ends_seconds[0] == pytest.approx(0.8)
+
+
+def test_an_encoder_that_gives_another_size_than_its_spec_is_refused(tmp_path: Path) -> None:
+    loaded = load_encoder(EncoderConfig(name=ENCODER, weights="random:0"))
+    wrong = Extractor(loaded.encoder, 64, device="cpu")
+    message = r"features of shape \(128,\) per clip, but its EncoderSpec says feature_size=64"
+    with pytest.raises(FeaturesError, match=message):
+        wrong.extract_row(row(video(tmp_path / "a.mp4")), CLIP, 8)
 
 
 def test_a_file_that_changed_is_refused(tmp_path: Path) -> None:

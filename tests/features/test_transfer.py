@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.features.clips import CLIP, extractor, row, video
+from tsp_core.features import transfer
 from tsp_core.features.transfer import copied_once, sent_to_device, sent_to_host
 from tsp_core.video.clips import ClipBatch, iter_clip_batches
 from tsp_core.video.sampling import clip_grid, timeline_from_row
@@ -43,6 +44,18 @@ def test_on_the_cpu_nothing_is_copied() -> None:
     assert all(there.clips() is here.clips for there, here in zip(sent, batches, strict=True))
     features = torch.randn(2, 5)
     assert sent_to_host(features).wait().ctypes.data == features.data_ptr()
+
+
+def test_all_videos_share_one_stream_of_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The allocator keeps memory for each stream, and gives it to no other."""
+    made: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: made.append(device) or device)
+    transfer._copy_stream.cache_clear()
+    first, second = torch.device("cuda", 0), torch.device("cuda", 1)
+    for device in (first, first, second, first):
+        assert transfer._copy_stream(device) == device
+    transfer._copy_stream.cache_clear()
+    assert made == [first, second]
 
 
 def test_the_batches_before_an_error_are_sent() -> None:

@@ -1,7 +1,9 @@
 """Run by a test: the command line on fake stages, whose `ingest` takes very long.
 
-Arguments: how it takes long ("shards", "main" or "stubborn"), a folder, and those of `tsp`. While
-it does, there is a file `waits` in the folder; a file `go on` there makes it quick.
+Arguments: how it takes long ("shards", "main", "hangs" or "stubborn"), a folder, and those of
+`tsp`. While it does, there is a file `waits` in the folder; a file `go on` there makes it quick.
+What is to unwind before it ends has time for it, however busy the machine is; "hangs" and
+"stubborn" are what never does.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import cli
+from flows import cli, interrupts
 from tests.fakes import FakeStages
 
 
@@ -31,7 +33,9 @@ def main(how: str, folder: Path, *arguments: str) -> None:
 
     with pytest.MonkeyPatch.context() as monkeypatch:
         fakes = FakeStages().install(monkeypatch)
-        if how == "shards":
+        if how in ("shards", "main"):
+            monkeypatch.setattr(interrupts, "SECONDS_TO_END", 120.0)
+        if how in ("shards", "hangs"):
             fakes["ingest"].shards = 4
             fakes["ingest"].on_shard = lambda shard: wait()
         else:

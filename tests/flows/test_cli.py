@@ -105,6 +105,8 @@ def test_debug_shows_where_an_error_arose(
     [
         (("run", "absent.yaml"), "absent.yaml: cannot read the configuration"),
         (("run", "CONFIG", "--set", "export.strid=1"), "did you mean 'stride'?"),
+        (("run", "CONFIG", "--set", "extensions=[json]"), "--set extensions: runs take it from"),
+        (("run", "CONFIG", "--set", "study.seeds=[0]"), "has no study.variants; write them there"),
         (("status", "CONFIG", "--set", "x"), "expected key=value"),
         (("run", "CONFIG", "--through", "cook"), "cook"),
         (("nonsense",), "No such command"),

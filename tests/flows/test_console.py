@@ -88,3 +88,12 @@ def test_the_command_line_shows_whole_uris(
         code, out, _ = tsp(*command, "--set", deep)
         assert code == 0
         assert f"{deep.removeprefix('root=')}/ingest/" in out
+
+
+@pytest.mark.parametrize("text", [r"\[/x]", "[/x]", "[red]x[/red]", r"a\[b]", "[1] x", "x\\"])
+def test_text_that_looks_like_markup_is_shown_as_it_is(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = f"/data/{text}"
+    console.print_garbage([Garbage(kind="shard", uri=uri, size_bytes=1, modified_at=0.0)])
+    assert uri in capsys.readouterr().out

@@ -14,14 +14,23 @@ from prefect.client.schemas.objects import Artifact, FlowRun, State, TaskRun
 
 from flows import stages as stage_flows
 from flows.full_pipeline import full_pipeline
-from flows.parameters import ClipChanges, ExportChanges, IngestChanges, StudyChanges
+from flows.parameters import (
+    ClipChanges,
+    EvaluateChanges,
+    ExportChanges,
+    IngestChanges,
+    StudyChanges,
+)
 from flows.study import study
 from tasks.progress import observed_by
 from tests.fakes import FakeStages
 from tests.study.made_up import published_files
 from tsp_core.artifacts import read_marker
 from tsp_core.config import STAGE_NAMES
+from tsp_core.config.io import load_config
 from tsp_core.errors import AnnotationError, ArtifactError, ConfigError, StorageError
+from tsp_core.runs import read_record
+from tsp_core.schemas import VIDEOS, table_from_rows, write_table
 from tsp_core.stages.base import Progress, Shard
 
 pytestmark = [
@@ -136,6 +145,10 @@ def test_a_permanent_error_stops_the_chain_with_its_message(fakes: FakeStages, c
     assert "a.json: video v1: segment 3: reversed" in (state.message or "")
     assert fakes["annotate"].calls == ["plan", "finish"]
     assert not fakes["index"].calls
+    record = read_record(load_config(config))
+    assert [name for name, stage in record.stages.items() if stage.seconds is not None] == [
+        "ingest"
+    ]
 
 
 def test_wrong_annotations_fail_before_a_video_is_decoded(fakes: FakeStages, config: str) -> None:
@@ -147,6 +160,30 @@ def test_wrong_annotations_fail_before_a_video_is_decoded(fakes: FakeStages, con
     assert "rows.csv: line 3: ends before it starts" in str(state.message)
     assert fakes["ingest"].calls == []
     assert full_pipeline(config=config, through="ingest")  # which needs none
+
+
+def test_a_subset_that_is_not_annotated_fails_before_a_video_is_decoded(
+    fakes: FakeStages, config: str
+) -> None:
+    fakes["annotate"].subsets = ("training", "validation")
+    state = failed(config=config, evaluate=EvaluateChanges(subset="testing"))
+    assert "evaluate.subset: 'testing': the annotations have no such subset" in str(state.message)
+    assert fakes["ingest"].calls == []
+    assert full_pipeline(config=config, evaluate=EvaluateChanges(subset="training"))
+
+
+def test_what_was_left_out_is_told_at_the_end(
+    fakes: FakeStages, config: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = {"video": "a", "status": "quarantined", "code": "truncated", "reason": "cut"}
+    write_table(str(tmp_path / "q.parquet"), table_from_rows([bad], VIDEOS), VIDEOS)
+    fakes["ingest"].more_files = {"quarantine.parquet": (tmp_path / "q.parquet").read_bytes()}
+    for _ in range(2):  # also where the stage is up to date
+        caplog.clear()
+        reports = full_pipeline(config)
+        told = [r.getMessage() for r in caplog.records if "quarantine" in r.getMessage()]
+        where = reports["ingest"].artifact.file("quarantine.parquet")
+        assert set(told) == {f"ingest: 1 videos in quarantine (truncated 1); listed in {where}"}
 
 
 def test_a_failed_shard_cancels_those_that_have_not_begun(fakes: FakeStages, config: str) -> None:

@@ -39,6 +39,16 @@ def test_a_dry_run_says_what_would_run_and_runs_nothing(
     assert {call for calls in fakes.calls().values() for call in calls} == {"plan"}
 
 
+def test_a_dry_run_finds_the_mistakes_that_a_run_begins_with(
+    tsp: Tsp, fakes: FakeStages, config: str
+) -> None:
+    fakes["annotate"].subsets = ("training", "validation")
+    code, _, err = tsp("run", config, "--dry-run", "--set", "evaluate.subset=validatoin")
+    assert code == 2
+    assert "evaluate.subset: 'validatoin': the annotations have no such subset" in err
+    assert "did you mean 'validation'?" in err
+
+
 def test_a_dry_run_after_a_change(tsp: Tsp, fakes: FakeStages, config: str) -> None:
     for stage in STAGE_NAMES:
         assert tsp(stage, config, "--quiet")[0] == 0

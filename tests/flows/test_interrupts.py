@@ -1,4 +1,5 @@
-"""Ctrl-C: one line, exit code 130, no process left behind, and the next run goes on."""
+"""Ctrl-C, SIGTERM, SIGHUP: one line, exit code 130 (143, 129), no process left behind, and the
+next run goes on."""
 
 from __future__ import annotations
 
@@ -32,6 +33,23 @@ SIGNALS: dict[str, Callable[[int], None]] = {
     "to the process": lambda pid: os.kill(pid, signal.SIGINT),
     "from the terminal": lambda pid: os.killpg(pid, signal.SIGINT),
 }
+ENDS: dict[str, tuple[Callable[[int], None], int]] = {
+    "SIGTERM to the process": (lambda pid: os.kill(pid, signal.SIGTERM), 143),
+    "as timeout ends a group": (lambda pid: end_as_timeout(pid), 143),
+    "as a terminal that is closed": (lambda pid: os.killpg(pid, signal.SIGHUP), 129),
+    "as systemd": (lambda pid: end_every_process(pid), 143),
+}
+
+
+def end_as_timeout(pid: int) -> None:
+    os.kill(pid, signal.SIGTERM)
+    os.killpg(pid, signal.SIGTERM)
+
+
+def end_every_process(pid: int) -> None:
+    """Of a control group: each by its own id, the children first."""
+    for process in (*children_of(pid), pid):
+        os.kill(process, signal.SIGTERM)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,25 +72,33 @@ class Command:
             time.sleep(0.02)
 
     def children(self) -> set[int]:
-        found = set()
-        for folder in Path("/proc").iterdir():
-            if folder.name.isdigit():
-                with contextlib.suppress(OSError):
-                    fields = (folder / "stat").read_text().rsplit(") ", 1)[1].split()
-                    if int(fields[1]) == self.process.pid and fields[0] not in "ZX":
-                        found.add(int(folder.name))
-        return found
+        return children_of(self.process.pid)
 
     def end(self) -> tuple[int, list[str]]:
         """Wait for it and its children; its status, and what it said beside its progress."""
         children = self.children()
         status = self.process.wait(WAIT_SECONDS)
         said = [line for line in self.errors.read_text().splitlines() if not is_progress(line)]
-        deadline = time.monotonic() + WAIT_SECONDS
-        while any(is_alive(child) for child in children):
-            assert time.monotonic() < deadline, children
-            time.sleep(0.05)
+        wait_for_the_end_of(children)
         return status, [line[: len(LINE)] for line in said]
+
+
+def wait_for_the_end_of(processes: set[int]) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while any(is_alive(process) for process in processes):
+        assert time.monotonic() < deadline, processes
+        time.sleep(0.05)
+
+
+def children_of(pid: int) -> set[int]:
+    found = set()
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):
+                fields = (folder / "stat").read_text().rsplit(") ", 1)[1].split()
+                if int(fields[1]) == pid and fields[0] not in "ZX":
+                    found.add(int(folder.name))
+    return found
 
 
 def is_progress(line: str) -> bool:
@@ -150,18 +176,12 @@ def test_a_stage_command_ends_soon_and_goes_on_when_it_is_run_again(
 
 
 @pytest.mark.server
-@pytest.mark.parametrize(
-    ("how", "to"), [("shards", "from the terminal"), ("main", "to the process")]
-)
-def test_a_run_is_marked_as_crashed_and_takes_its_server_along(
-    tmp_path: Path, config: str, how: str, to: str
-) -> None:
-    """In `shards`, threads are at work; in `main`, the thread that hears of the interrupt."""
-    command = (*FAKES, how, str(tmp_path), "run", config, "--through", "ingest", "-q")
+def test_a_run_is_marked_as_crashed_and_takes_its_server_along(tmp_path: Path, config: str) -> None:
+    command = (*FAKES, "shards", str(tmp_path), "run", config, "--through", "ingest", "-q")
     with started(tmp_path, *command) as running:
         running.wait_for((tmp_path / "waits").exists)
         assert len(running.children()) == 1  # the embedded server
-        SIGNALS[to](running.process.pid)
+        os.killpg(running.process.pid, signal.SIGINT)
         assert running.end() == INTERRUPTED
     assert states(tmp_path) == ["CRASHED"]
     (tmp_path / "go on").touch()
@@ -171,8 +191,46 @@ def test_a_run_is_marked_as_crashed_and_takes_its_server_along(
 
 
 @pytest.mark.server
+@pytest.mark.parametrize(
+    ("how", "by"), [("shards", "as timeout ends a group"), ("main", "as a terminal that is closed")]
+)
+def test_a_run_that_is_ended_from_outside_is_marked_as_crashed(
+    tmp_path: Path, config: str, how: str, by: str
+) -> None:
+    """In `shards`, threads are at work; in `main`, the thread that hears of the signal."""
+    send, status = ENDS[by]
+    command = (*FAKES, how, str(tmp_path), "run", config, "--through", "ingest", "-q")
+    with started(tmp_path, *command) as running:
+        running.wait_for((tmp_path / "waits").exists)
+        send(running.process.pid)
+        assert running.end() == (status, [LINE])
+    assert states(tmp_path) == ["CRASHED"]
+
+
+@pytest.mark.server
+def test_the_server_ends_with_a_run_that_is_killed(tmp_path: Path, config: str) -> None:
+    command = (*FAKES, "main", str(tmp_path), "run", config, "--through", "ingest", "-q")
+    with started(tmp_path, *command) as running:
+        running.wait_for((tmp_path / "waits").exists)
+        servers = running.children()
+        assert len(servers) == 1
+        running.process.kill()
+        wait_for_the_end_of(servers)
+
+
+@pytest.mark.parametrize(("send", "status"), ENDS.values(), ids=ENDS)
+def test_a_stage_command_that_is_ended_from_outside_says_so(
+    tmp_path: Path, config: str, send: Callable[[int], None], status: int
+) -> None:
+    with started(tmp_path, *FAKES, "main", str(tmp_path), "ingest", config) as running:
+        running.wait_for((tmp_path / "waits").exists)
+        send(running.process.pid)
+        assert running.end() == (status, [LINE])
+
+
+@pytest.mark.server
 def test_a_server_that_hangs_is_not_waited_for(tmp_path: Path, config: str) -> None:
-    command = (*FAKES, "shards", str(tmp_path), "run", config, "--through", "ingest", "-q")
+    command = (*FAKES, "hangs", str(tmp_path), "run", config, "--through", "ingest", "-q")
     with started(tmp_path, *command) as running:
         running.wait_for((tmp_path / "waits").exists)
         (server,) = running.children()
@@ -209,16 +267,34 @@ def test_decoding_that_hangs_ends_with_the_command(tmp_path: Path) -> None:
         assert running.process.wait(WAIT_SECONDS) == 0, running.errors.read_text()
 
 
-def test_an_interrupt_that_is_ignored_stays_ignored(tmp_path: Path, config: str) -> None:
-    """As in a background job of a script."""
+def test_a_command_that_writes_at_its_end_says_that_nothing_is_kept(tmp_path: Path) -> None:
+    make_dataset(tmp_path)
+    given = ("features", str(tmp_path / "videos"), "--out", str(tmp_path / "out"))
+    weights = ("--checkpoint", "random:0", "--encoder", "r2plus1d_tiny", "--quiet")
+    command = ("-c", "from flows.cli import main; main()", *given, *weights)
+    with started(tmp_path, *command) as running:
+        running.wait_for(lambda: any(map(decodes, running.children())))
+        os.kill(next(filter(decodes, running.children())), signal.SIGSTOP)
+        os.killpg(running.process.pid, signal.SIGINT)
+        status, said = running.end()
+    assert (status, len(said)) == (130, 1)
+    assert said[0].startswith("tsp: stopping: nothing of this call is")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("ignored", [signal.SIGINT, signal.SIGHUP])
+def test_an_interrupt_that_is_ignored_stays_ignored(
+    tmp_path: Path, config: str, ignored: signal.Signals
+) -> None:
+    """As in a background job of a script, and under nohup."""
     program = (
-        "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN);"
+        f"import signal, sys; signal.signal({ignored.value}, signal.SIG_IGN);"
         "from pathlib import Path; from tests.flows.run_interrupted import main;"
         "main('shards', Path(sys.argv[1]), *sys.argv[2:])"
     )
     command = ("-c", program, str(tmp_path), "ingest", config)
     with started(tmp_path, *command) as running:
         running.wait_for((tmp_path / "waits").exists)
-        os.killpg(running.process.pid, signal.SIGINT)
+        os.killpg(running.process.pid, ignored)
         (tmp_path / "go on").touch()
         assert running.process.wait(WAIT_SECONDS) == 0, running.errors.read_text()

@@ -17,14 +17,21 @@ from tsp_core.config import STAGE_NAMES
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
-def post(server: PrefectServer, path: str, **body: Any) -> list[dict[str, Any]]:
+def call(server: PrefectServer, method: str, path: str, items: Any = None, **fields: Any) -> Any:
+    """Ask something of the server; the body is a list of items or has fields."""
     request = urllib.request.Request(
         f"{server.api_url}/{path}",
-        data=json.dumps(body).encode(),
+        data=json.dumps(fields if items is None else items).encode(),
         headers={"Content-Type": "application/json"},
+        method=method,
     )
     with urllib.request.urlopen(request, timeout=30) as response:
-        found: list[dict[str, Any]] = json.load(response)
+        text = response.read()
+    return json.loads(text) if text else None
+
+
+def post(server: PrefectServer, path: str, **fields: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = call(server, "POST", path, **fields)
     return found
 
 
@@ -37,7 +44,7 @@ def run_deployment(server: PrefectServer, name: str, **parameters: str) -> str:
 
 def test_deployments_run_on_a_worker(tiny_demo: Path, tmp_path: Path) -> None:
     with prefect_server(tmp_path) as server:
-        server.prefect("--no-prompt", "work-pool", "create", "--type", "process", "tsp")
+        call(server, "POST", "work_pools/", name="tsp", type="process")
         server.prefect("--no-prompt", "deploy", "--all")
         deployments = post(server, "deployments/filter")
         names = {"full-pipeline", "catalogue", "study", *STAGE_NAMES}
@@ -59,15 +66,14 @@ def active_schedules(server: PrefectServer) -> dict[str | None, bool]:
 
 
 def check_that_a_worker_leaves_schedules_on(server: PrefectServer) -> None:
-    (tick,) = [
-        item["schedules"][0]["id"]
-        for item in post(server, "deployments/filter")
-        if item["name"] == "catalogue"
-    ]
-    server.prefect("deployment", "schedule", "resume", "tsp-catalogue/catalogue", tick)
+    deployments = {item["name"]: item for item in post(server, "deployments/filter")}
+    (tick,) = deployments["catalogue"]["schedules"]
+    path = f"deployments/{tick['deployment_id']}/schedules/{tick['id']}"
+    call(server, "PATCH", path, active=True)
     # As the UI makes them: without a slug.
-    weekly = ("tsp/full-pipeline", "--cron", "0 3 * * 1", "--no-active")
-    server.prefect("deployment", "schedule", "create", *weekly)
+    weekly = {"schedule": {"cron": "0 3 * * 1"}, "active": False}
+    path = f"deployments/{deployments['full-pipeline']['id']}/schedules"
+    call(server, "POST", path, [weekly])
     expected = {"nightly": False, "tick": True, None: False}
     assert active_schedules(server) == expected
     deployed = subprocess.run(

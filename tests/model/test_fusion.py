@@ -1,4 +1,4 @@
-"""Encoders are rewritten in one thread while others run theirs."""
+"""Fused convolutions give what plain ones do, and are made while other threads run theirs."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
+import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from tsp_core.model.fusion import fold_batch_norms
+from tsp_core.model import fusion
+from tsp_core.model.fusion import FusedConv, fold_batch_norms
 
 
 class Stops(nn.Module):
@@ -58,3 +61,28 @@ def test_modules_that_are_traced_at_once_leave_calls_as_they_were() -> None:
         assert torch.allclose(found(clips), module(clips), atol=1e-6)
     assert nn.Module.__call__ is call
     assert nn.Module.__getattr__ is lookup
+
+
+@pytest.mark.parametrize("has_tiles", [True, False])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_temporal_convolution_is_the_same_in_the_form_of_any_processor(
+    monkeypatch: pytest.MonkeyPatch, has_tiles: bool, stride: int
+) -> None:
+    """With AMX it stays 3-D in bf16; elsewhere it is 2-D over (time, pixels)."""
+    monkeypatch.setattr(fusion, "multiplies_tiles", lambda: has_tiles)
+    torch.manual_seed(0)
+    conv = nn.Conv3d(24, 8, (3, 1, 1), stride=(stride, 1, 1), padding=(1, 0, 0)).eval()
+    x = torch.randn(2, 24, 6, 5, 7)
+    expected = conv(x)
+    shortcut = torch.randn_like(expected)
+    fused = FusedConv(conv, torch.bfloat16).to(torch.bfloat16)
+    fused.has_relu = True
+    clips, added = (
+        item.to(torch.bfloat16, memory_format=torch.channels_last_3d) for item in (x, shortcut)
+    )
+    with torch.inference_mode():
+        found, with_shortcut = fused(clips), fused(clips, added)
+    assert fused.weight.dim() == (5 if has_tiles else 4)
+    assert found.is_contiguous(memory_format=torch.channels_last_3d)
+    assert torch.allclose(found.float(), F.relu(expected), atol=0.02)
+    assert torch.allclose(with_shortcut.float(), F.relu(expected + shortcut), atol=0.04)

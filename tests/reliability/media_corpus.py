@@ -226,12 +226,7 @@ def _timestamps() -> list[Case]:
             outcomes=frozenset({OK}),
             numbers=tuple(range(0, 25, 2)),  # of two frames at one time, the first is shown
         ),
-        Case(
-            name="all timestamps equal.mkv",
-            make=all_equal,
-            outcomes=frozenset({OK}),
-            numbers=(0,),
-        ),
+        _bad("all timestamps equal.mkv", all_equal, "corrupted"),
         _bad("timestamps of weeks.mkv", far_apart, "limits"),
     ]
 

@@ -10,7 +10,7 @@ from tsp_core.config import IngestConfig
 from tsp_core.config.io import load_config
 from tsp_core.credentials import embedded_credentials
 from tsp_core.errors import ConfigError, VideoError
-from tsp_core.features.quick import _named
+from tsp_core.features.given import video_name
 from tsp_core.video.files import local_video
 from tsp_core.video.listing import list_sources
 
@@ -99,7 +99,7 @@ def test_other_uris_are_fine(uri: str) -> None:
 
 def test_names_and_messages_of_signed_uris_have_no_signature(tmp_path: Path) -> None:
     uri = f"https://host/folder/clip.one.mp4?X-Amz-Signature={SECRET}.x"
-    assert list(_named([uri])[0]) == ["clip.one"]
+    assert video_name(uri) == "clip.one"
     memory = f"memory://none/clip.mp4?token={SECRET}"
     with (
         pytest.raises(VideoError, match=r"'clip\.mp4': no such object") as caught,

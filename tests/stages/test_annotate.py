@@ -8,7 +8,7 @@ import pytest
 
 from tsp_core import artifacts, storage
 from tsp_core.artifacts import ArtifactRef, Recipe
-from tsp_core.config import AnnotateConfig, Config
+from tsp_core.config import AnnotateConfig, Config, IngestConfig
 from tsp_core.errors import AnnotationError, ConfigError
 from tsp_core.schemas import VIDEOS, read_table, table_from_rows, write_table
 from tsp_core.stages import annotate
@@ -53,6 +53,29 @@ def configured(root: Path, text: str = ROWS, **fields: Any) -> Config:
     path.write_text(text)
     fields = {"format": "csv", "annotations": str(path), "min_background_clips": 1.0} | fields
     return Config(root=str(root), annotate=AnnotateConfig(**fields))
+
+
+def test_classes_that_look_the_same_are_told_once(
+    tmp_path: Path, ingest: ArtifactRef, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = configured(tmp_path, ROWS.replace("jump", "Run"))
+    annotate.read(config)
+    assert "annotate: the classes 'Run' and 'run' differ in case" in caplog.text
+    caplog.clear()
+    run(config, ingest)
+    assert caplog.text == ""
+
+
+def test_annotations_of_other_videos_are_refused_before_any_is_decoded(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    videos = IngestConfig(videos=str(tmp_path / "videos"))
+    config = configured(tmp_path).model_copy(update={"ingest": videos})
+    annotated = annotate.read(config)
+    (tmp_path / "videos" / "x.mp4").write_bytes(b"not decoded")
+    with pytest.raises(AnnotationError, match=r"none of the 4 annotated videos .such as 'a'. is"):
+        annotate.check_names(config, annotated)
+    (tmp_path / "videos" / "v_a.mp4").write_bytes(b"not decoded")
+    annotate.check_names(config, annotated)
 
 
 def test_publishes_segments_classes_subsets_and_problems(
@@ -218,5 +241,5 @@ def test_annotations_must_be_configured(
 
 def test_a_missing_file_is_named_when_planning(tmp_path: Path, ingest: ArtifactRef) -> None:
     config = configured(tmp_path, annotations=str(tmp_path / "absent.csv"))
-    with pytest.raises(AnnotationError, match=r"absent.csv: cannot read: no such file"):
+    with pytest.raises(AnnotationError, match=r"^annotate\.annotations: '.*absent\.csv': no su"):
         annotate.plan(config, {"ingest": ingest})

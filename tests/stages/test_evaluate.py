@@ -15,10 +15,11 @@ import torch
 
 from tsp_core import pipeline, storage
 from tsp_core.artifacts import ArtifactRef
-from tsp_core.config import Config
+from tsp_core.config import ClipConfig, Config
 from tsp_core.config.io import load_config
 from tsp_core.demo import make_demo
 from tsp_core.demo.scene import CLASSES
+from tsp_core.errors import ConfigError
 from tsp_core.evaluation.predict import Compute, OwnHeads, Subset, gvf_mismatch, predict_subset
 from tsp_core.features.gvf import GvfTable
 from tsp_core.model.checkpoint import load_checkpoint, save_checkpoint
@@ -90,6 +91,7 @@ def _checkpoint(
         use_gvf=use_gvf,
         num_classes=len(classes),
         classes=classes,
+        clip=ClipConfig(length=4, frame_rate=8, resize_height=18, resize_width=24, crop_size=16),
         **known,
     )
     save_checkpoint(path, model, info)
@@ -314,8 +316,23 @@ def test_a_region_head_that_lacks_its_gvf_is_not_run(
 def test_a_subset_without_clips_is_said_so(
     reports: dict[str, StageReport], config_file: Path
 ) -> None:
-    report = _run_with(config_file, "evaluate.subset=testing")
-    assert "subset testing has no segment to predict" in report.summary["notes"][0]
+    only = ("index={subsets: [training]}", "pretrain.valid_subset=training", "pretrain.epochs=1")
+    report = _run_with(config_file, *only)
+    assert "subset validation has no segment to predict" in report.summary["notes"][0]
+
+
+@pytest.mark.parametrize("key", ["subset", "train_subset"])
+def test_a_subset_that_is_not_annotated_is_refused(
+    config_file: Path, inputs: Mapping[str, ArtifactRef], key: str
+) -> None:
+    config = load_config(str(config_file), assignments=[*SMALL, f"evaluate.{key}=validatoin"])
+    plan = evaluate.plan(config, inputs)
+    with pytest.raises(
+        ConfigError,
+        match=rf"evaluate.{key}: 'validatoin': the annotations have no such subset; .*training, "
+        r"validation; did you mean 'validation'\?",
+    ):
+        evaluate.finish(config, inputs, plan)
 
 
 def test_videos_whose_gvf_failed_are_left_out_and_said_so(

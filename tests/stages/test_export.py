@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from fractions import Fraction
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -18,7 +21,7 @@ from tests.stages.running import contents, run
 from tsp_core import artifacts, schemas, storage
 from tsp_core.artifacts import ArtifactRef, Recipe
 from tsp_core.config import EncoderConfig
-from tsp_core.errors import AnnotationError, ArtifactError, TooManyBadVideosError
+from tsp_core.errors import AnnotationError, ArtifactError, ConfigError, TooManyBadVideosError
 from tsp_core.features.extraction import Extractor
 from tsp_core.model.checkpoint import save_checkpoint
 from tsp_core.model.checkpoint_info import CheckpointInfo
@@ -104,6 +107,7 @@ def test_a_run_that_stopped_comes_to_the_same_bytes(dataset: Dataset, tmp_path: 
 
 def test_videos_without_features_are_listed_with_the_reason(dataset: Dataset) -> None:
     dataset.damage("b")
+    dataset.rows["b"]["content_hash"] = storage.sha256_of_file(dataset.folder / "b.mp4")
     dataset.refuse("d")
     config = dataset.config(ingest={"max_bad_fraction": 0.5})
     report, _ = run(export, config, dataset.inputs())
@@ -135,6 +139,30 @@ def test_only_the_chosen_subsets(dataset: Dataset) -> None:
     wrong = dataset.config(export={"subsets": ["test"]})
     with pytest.raises(AnnotationError, match=r"annotated as 'test'; the subsets are training, v"):
         export.plan(wrong, dataset.inputs())
+
+
+def test_videos_annotated_as_empty_are_in_their_subset(dataset: Dataset) -> None:
+    dataset.add("v_empty")
+    inputs = dataset.inputs()
+    rows = schemas.read_table(inputs["annotate"].file("segments.parquet"), "segments")
+    buffer = io.BytesIO()
+    pq.write_table(rows.filter(pc.field("video") != "v_empty"), buffer)
+    subsets = {"training": ["a", "b"], "validation": ["v_c", "v_empty"]}
+    inputs["annotate"] = artifacts.publish(
+        str(dataset.root),
+        Recipe(stage="annotate", version=1, config={"subsets": subsets}, inputs={}),
+        {"segments.parquet": buffer.getvalue(), "subsets.json": json.dumps(subsets).encode()},
+    )
+    config = dataset.config(export={"subsets": ["validation"], "recipes": ["opentad", "bmn"]})
+    report, computed = run(export, config, inputs)
+    assert computed == ["v_c", "v_empty"]
+    assert set(manifest(report.artifact)["videos"]) == {"v_c", "v_empty"}
+    folder = storage.local_path(report.artifact.uri) / "recipes"
+    (path,) = (folder / "opentad").rglob("annotations.json")
+    entry = json.loads(path.read_text())["database"]["v_empty"]
+    assert (entry["subset"], entry["annotations"]) == ("validation", [])
+    (path,) = (folder / "bmn").rglob("video_info.csv")
+    assert "v_empty,validation" in path.read_text()
 
 
 def test_annotations_matter_only_where_they_are_used(dataset: Dataset) -> None:
@@ -201,6 +229,21 @@ def test_the_pretrained_checkpoint_is_the_default(dataset: Dataset, tmp_path: Pa
     assert manifest(report.artifact)["checkpoint"] == f"sha256:{sha256}"
     by_path = dataset.config(export={"checkpoint": str(tmp_path / "best.pth")})
     assert export.plan(by_path, inputs).existing == report.artifact
+
+
+def test_a_checkpoint_that_was_trained_on_other_clips_is_refused(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    encoder = load_encoder(EncoderConfig(name=ENCODER, weights="random:5")).encoder
+    model = TSPModel(encoder, encoder_name=ENCODER, num_classes=2, heads="tsp", use_gvf=False)
+    other = CLIP.model_copy(update={"frame_rate": 25.0})
+    info = CheckpointInfo(encoder=ENCODER, heads="tsp", use_gvf=False, num_classes=2, clip=other)
+    save_checkpoint(tmp_path / "best.pth", model, info)
+    config = dataset.config(export={"checkpoint": str(tmp_path / "best.pth")})
+    plan = export.plan(config, dataset.inputs())
+    message = r"clip: frame_rate 10.0, but export\.checkpoint was trained with frame_rate 25\.0"
+    with pytest.raises(ConfigError, match=message):
+        export.run_shard(config, dataset.inputs(), plan.shards[0])
 
 
 def test_weights_that_change_during_a_run_are_refused(dataset: Dataset, tmp_path: Path) -> None:

@@ -106,6 +106,7 @@ def test_a_shard_run_twice_writes_the_same(dataset: Dataset) -> None:
 
 def test_a_video_that_fails_is_quarantined_and_the_rest_goes_on(dataset: Dataset) -> None:
     dataset.damage("b")
+    dataset.rows["b"]["content_hash"] = storage.sha256_of_file(dataset.folder / "b.mp4")
     config = dataset.config(ingest={"max_bad_fraction": 0.5})
     report, _ = run(gvf, config, dataset.inputs())
     assert report.summary["quarantined"] == 1
@@ -120,7 +121,7 @@ def test_a_video_that_fails_is_quarantined_and_the_rest_goes_on(dataset: Dataset
 
 def test_too_many_failures_fail_the_run(dataset: Dataset) -> None:
     dataset.damage("b")
-    with pytest.raises(TooManyBadVideosError, match=r"gvf: 1 of 3 videos failed.*'b' \(unread"):
+    with pytest.raises(TooManyBadVideosError, match=r"gvf: 1 of 3 videos failed.*'b': checksum"):
         run(gvf, dataset.config(), dataset.inputs())
 
 
@@ -144,6 +145,8 @@ def test_a_file_that_comes_back_heals_what_was_published_without_it(dataset: Dat
     hidden = path.rename(path.with_suffix(".gone"))
     without, _ = run(gvf, config, inputs)
     assert (without.summary["quarantined"], without.summary["unsettled"]) == (1, ["file"])
+    plan = gvf.plan(config, inputs)
+    assert (plan.existing, plan.current) == (None, without.artifact)  # others go on meanwhile
     hidden.rename(path)
     healed, computed = run(gvf, config, inputs)
     assert computed == ["b"]
@@ -151,6 +154,48 @@ def test_a_file_that_comes_back_heals_what_was_published_without_it(dataset: Dat
     assert "unsettled" not in healed.summary
     plan = gvf.plan(config, inputs)
     assert plan.existing == healed.artifact
+
+
+def test_a_file_that_was_half_copied_is_computed_again_when_it_is_whole(dataset: Dataset) -> None:
+    config = dataset.config(ingest={"max_bad_fraction": 0.5})
+    inputs = dataset.inputs()
+    path = dataset.folder / "b.mp4"
+    whole = path.read_bytes()
+    dataset.damage("b")
+    without, _ = run(gvf, config, inputs)
+    assert without.summary["unsettled"] == ["file"]
+    table = pq.read_table(storage.local_path(without.artifact.file("gvf.parquet")))
+    failed = table.to_pylist()[1]
+    assert failed["code"] == "checksum"
+    assert failed["reason"].startswith("'b.mp4' is not what ingest measured")
+    assert str(dataset.folder) not in failed["reason"]
+    path.write_bytes(whole)
+    healed, computed = run(gvf, config, inputs)
+    assert computed == ["b"]
+    assert healed.summary["quarantined"] == 0
+
+
+def test_a_damaged_copy_in_the_cache_is_discarded_and_downloaded_again(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    config = dataset.config(ingest={"max_bad_fraction": 0.5}, runtime={"cache_dir": str(cache)})
+    uri = "memory://remote/b.mp4"
+    whole = (dataset.folder / "b.mp4").read_bytes()
+    storage.write_bytes(uri, whole)
+    dataset.rows["b"]["uri"] = uri
+    copy = cache / "videos" / f"{dataset.rows['b']['content_hash']}.mp4"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(whole[: len(whole) // 2])
+    inputs = dataset.inputs()
+    without, _ = run(gvf, config, inputs)
+    assert without.summary["unsettled"] == ["file"]
+    assert not copy.exists()
+    healed, computed = run(gvf, config, inputs)
+    assert computed == ["b"]
+    assert healed.summary["quarantined"] == 0
+    assert copy.read_bytes() == whole
+    storage.delete(uri)
 
 
 def test_a_file_that_stays_away_is_not_tried_for_ever(dataset: Dataset) -> None:

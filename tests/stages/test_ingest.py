@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import hashlib
 import os
 import shutil
@@ -21,6 +22,7 @@ from tsp_core.errors import (
 )
 from tsp_core.schemas import PROBES, read_table
 from tsp_core.stages import ingest
+from tsp_core.status import status
 
 SPEC = VideoSpec(num_frames=6)
 
@@ -244,15 +246,27 @@ def test_too_many_bad_videos_fail_the_run_but_cost_no_probe_again(tmp_path, vide
     for name in ("x", "y"):
         (videos / f"{name}.mp4").write_text("no video")
     config = config_of(tmp_path, videos, max_bad_fraction=0.25)
+    quarantine = Path(config.root_uri, "runs", f"{config.name}.quarantine.csv")
     with pytest.raises(
         TooManyBadVideosError,
-        match=r"2 of 7 videos \(28.6%\).*max_bad_fraction allows \(25.0%\).*'x': unreadable: ",
+        match=r"2 of 7 videos \(28.6%\).*max_bad_fraction allows \(25.0%\).*'x': unreadable: .*"
+        rf"all are listed in {quarantine}; mend",
     ):
         pipeline.run_stage(config, "ingest", {})
     assert ingest.plan(config, {}).existing is None
+    listed = list(csv.DictReader(quarantine.read_text().splitlines()))
+    assert [(row["video"], row["code"]) for row in listed] == [
+        ("x", "unreadable"),
+        ("y", "unreadable"),
+    ]
+    assert all(row["reason"] and row["uri"].endswith(".mp4") for row in listed)
+    (entry, *_) = status(config)
+    assert entry.state == "missing"
+    assert entry.reason.endswith(f"stopped by ingest.max_bad_fraction, see {quarantine}")
     allowed = config_of(tmp_path, videos, max_bad_fraction=0.3)
     assert ingest.plan(allowed, {}).shards == ()
     assert pipeline.run_stage(allowed, "ingest", {}).summary["ok"] == 5
+    assert not quarantine.exists()
 
 
 def test_no_videos_at_all_is_an_error_of_the_configuration(tmp_path):

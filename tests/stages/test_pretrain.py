@@ -21,7 +21,7 @@ from tests.training.tiny import (
     write_videos,
 )
 from tsp_core import artifacts, storage
-from tsp_core.artifacts import ArtifactRef, Recipe
+from tsp_core.artifacts import ArtifactRef, Recipe, fingerprint_of
 from tsp_core.config import Config, IngestConfig, ProxyConfig
 from tsp_core.errors import ConfigError, GvfError
 from tsp_core.model.checkpoint import load_checkpoint
@@ -125,7 +125,7 @@ def test_training_publishes_checkpoint_metrics_and_curves(tmp_path: Path) -> Non
     training = json.loads(storage.read_bytes(report.artifact.file("training.json")))
     best = training["epochs"][training["best_epoch"]]
     assert len(training["epochs"]) == 2
-    assert checkpoint.info.epoch == training["best_epoch"] == report.summary["best_epoch"]
+    assert checkpoint.info.epoch == training["best_epoch"] == report.summary["best_epoch"] - 1
     mean = (best["valid"]["accuracy_action"] + best["valid"]["accuracy_region"]) / 2
     assert math.isclose(report.summary["accuracy_mean"], mean)
     assert storage.read_bytes(report.artifact.file("curves.png")).startswith(b"\x89PNG")
@@ -274,6 +274,27 @@ def test_only_what_training_reads_makes_it_stale(tmp_path: Path) -> None:
     rows[0]["content_hash"] = "0" * 64
     write_table(name, table_from_rows(rows, VIDEOS), VIDEOS)
     assert pretrain.plan(config, inputs).recipe.fingerprint != before
+
+
+def test_gvfs_of_videos_that_it_does_not_read_do_not_make_it_stale(tmp_path: Path) -> None:
+    config, inputs = make_config(tmp_path), make_inputs(tmp_path)
+    before = pretrain.plan(config, inputs).recipe.fingerprint
+    name, schema = inputs["gvf"].file("gvf.parquet"), gvf_schema(128)
+    rows = read_table(name, "gvf").to_pylist()
+    moved = table_from_rows([{**rows[0], "video": "new"}, *reversed(rows)], schema)
+
+    def planned(table: pa.Table, settings: dict[str, Any]) -> str:
+        write_table(str(tmp_path / "gvf.parquet"), table, schema)
+        inputs_of_gvf = {"index": fingerprint_of(table.to_pydict())}
+        recipe = Recipe(stage="gvf", version=1, config=settings, inputs=inputs_of_gvf)
+        gvf = artifacts.publish(str(tmp_path), recipe, {"gvf.parquet": tmp_path / "gvf.parquet"})
+        return pretrain.plan(config, {**inputs, "gvf": gvf}).recipe.fingerprint
+
+    again = {"tried_again": 1, "decoder_limits": "x"}
+    assert planned(moved, {}) == planned(moved, again) == before
+    failed = {**rows[0], "status": "quarantined", "gvf": None, "reason": "it broke"}
+    without = table_from_rows([failed, *rows[1:]], schema)
+    assert len({before, planned(without, {}), planned(moved, {"gvf": {"stride": 4}})}) == 3
 
 
 def test_a_gvf_of_another_size_is_refused_before_training(tmp_path: Path) -> None:

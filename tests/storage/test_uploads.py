@@ -67,7 +67,7 @@ def test_unfinished_uploads_are_pruned_when_they_are_old(
         begin_upload(uri, b"x")
     assert storage.list_objects(root) == []
     assert find_garbage(config, keep_hours=0) == []  # they may be under way
-    monkeypatch.setattr(prune, "_UPLOAD_HOURS", -1.0)
+    monkeypatch.setattr(prune, "_NO_NOTE_HOURS", -1.0)
     assert find_garbage(config) == []  # so has the user said
     found = find_garbage(config, keep_hours=-1)
     expected = [(object_uri, 0), (object_uri, len(PART) + 3)]

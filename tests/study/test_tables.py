@@ -16,12 +16,13 @@ from tsp_core.study import files
 from tsp_core.study.figures import (
     MAIN,
     figures_of,
+    length_bins,
     length_figures,
     recall_figures,
     threshold_figures,
 )
 from tsp_core.study.report import study_report
-from tsp_core.study.results import VariantResult
+from tsp_core.study.results import VariantResult, gather
 from tsp_core.study.runs import variant_runs
 from tsp_core.study.statistics import Spread
 
@@ -53,7 +54,7 @@ def test_figures_are_those_of_the_protocol_and_absent_ones_are_left_out() -> Non
     assert not {"recall/Q1", "head_region", "map_probes", "silhouette", "probe_region"} & set(found)
     assert [figure.title for figure in threshold_figures(found)] == ["tIoU 0.30", "tIoU 0.70"]
     assert [item.key for item in recall_figures(found)] == ["ar@1", "ar@10", "ar_area"]
-    lengths = length_figures(metrics(0.3, 0.8), "map")
+    lengths = length_figures(length_bins(metrics(0.3, 0.8)), "map")
     assert [figure.title for figure in lengths] == ["0-2 s (4)", "over 2 s (4)"]
 
 
@@ -105,7 +106,7 @@ def test_the_report_shows_every_table_and_says_how_it_was_made() -> None:
     for heading in ("Comparison", "Detection", "By length of the action", "How it was made"):
         assert f"<h2>{heading}</h2>" in page
     assert "41.0 ± 1.4" in page
-    assert "+9.0 (clear)" in text
+    assert "+9.0 (beyond both deviations)" in text
     assert "+1.0 (within the spread)" in text
     assert "All variants start from weights drawn at random (seed 0)." in text
     assert re.search(r"\| tac \| action \| none \| 8 \| 100 \| 3,200 \|", text)
@@ -113,6 +114,37 @@ def test_the_report_shows_every_table_and_says_how_it_was_made() -> None:
     for chart in report.charts:
         assert f"]({chart.file})" in text
     assert not re.search(r"(src|href)=\"(?!#|data:)", page)
+
+
+def test_bins_of_lengths_that_differ_between_runs_are_not_compared() -> None:
+    same = result(VALUES)
+    assert same.bins == length_bins(metrics(0.3, 0.8))
+    runs = [run for variant in same.variants for run in variant.runs]
+    other = metrics(0.3, 0.8)
+    for bin, bounds in zip(
+        other["localizers"]["detector"]["by_length"]["quantiles"],
+        ("0-9 s", "over 9 s"),
+        strict=True,
+    ):
+        bin["range"] = bounds
+    study = config()
+    found = gather(study, variant_runs(study), [*runs[:-1], replace(runs[-1], metrics=other)])
+    assert found.bins is None
+    text = render_markdown(study_report(found))
+    assert "actions of different lengths" in text
+    assert "mAP by length" not in text
+    assert "map/Q1" not in files.table_csv(found)
+    assert "map/Q1" in files.runs_csv(found)
+    assert "map/Q1" in files.table_csv(same)
+
+
+def test_bins_are_those_of_the_runs_that_have_a_detector() -> None:
+    same = result(VALUES)
+    runs = [run for variant in same.variants for run in variant.runs]
+    without = replace(runs[0], metrics={**runs[0].metrics, "localizers": {}}, figures={})
+    study = config()
+    found = gather(study, variant_runs(study), [without, *runs[1:]])
+    assert found.bins == same.bins
 
 
 def test_equal_results_give_equal_files() -> None:

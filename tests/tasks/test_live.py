@@ -156,3 +156,26 @@ def test_nothing_is_sent_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     outbox.put("b", lambda: bool(sent.append("b")))
     assert outbox.flush(0.1)
     assert sent == ["a"]
+
+
+def test_of_each_thing_the_newest_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the server refuses an older one that was being sent when the newest came."""
+    monkeypatch.setattr("tasks.outbox._PAUSE_SECONDS", 0.05)
+    sent: list[str] = []
+    is_sending, may_go_on = threading.Event(), threading.Event()
+
+    def first() -> bool:
+        sent.append("a1, refused")
+        is_sending.set()
+        assert may_go_on.wait(LONG)
+        return False
+
+    outbox = Outbox()
+    outbox.put("a", first)
+    assert is_sending.wait(LONG)
+    for key, what in (("a", "a2"), ("b", "b1"), ("a", "a3"), ("b", "b2")):
+        outbox.put(key, lambda what=what: not sent.append(what))
+    may_go_on.set()
+    assert outbox.flush(LONG)
+    outbox.close()
+    assert sent == ["a1, refused", "a3", "b2"]

@@ -6,10 +6,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from tests.training.tiny import clips_table
+from tests.training.tiny import CLASSES, clips_table
 from tsp_core.config import PretrainConfig
 from tsp_core.errors import ConfigError
-from tsp_core.schemas import CLIPS
+from tsp_core.schemas import CLIPS, table_from_rows
 from tsp_core.training.checks import check_clips, check_device, check_settings
 
 CLIPS_TABLE = clips_table([Path(f"v{number}.mp4") for number in range(3)])
@@ -20,9 +20,14 @@ def without(subset: str, region: int) -> pa.Table:
     return CLIPS_TABLE.filter(~gone)
 
 
-def test_the_tiny_set_is_fine() -> None:
-    for heads in ("tsp", "tac", "region"):
-        check_clips(CLIPS_TABLE, PretrainConfig(heads=heads))
+@pytest.mark.parametrize("heads", ["tsp", "tac", "region"])
+def test_a_set_is_fine_until_its_actions_are_taken_away(
+    heads: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    check_clips(CLIPS_TABLE, PretrainConfig(heads=heads), CLASSES)
+    assert caplog.text == ""
+    with pytest.raises(ConfigError, match="no action segment"):
+        check_clips(without("training", 0), PretrainConfig(heads=heads), CLASSES)
 
 
 @pytest.mark.parametrize("key", ["train_subset", "valid_subset"])
@@ -58,6 +63,25 @@ def test_segments_that_hold_no_clip_do_not_count() -> None:
     table = CLIPS_TABLE.set_column(CLIPS_TABLE.schema.get_field_index("status"), "status", column)
     with pytest.raises(ConfigError, match="no action segment can hold a clip"):
         check_clips(table, PretrainConfig())
+
+
+def test_a_class_that_is_validated_and_not_trained_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    check_clips(CLIPS_TABLE, PretrainConfig(), CLASSES)
+    assert caplog.text == ""
+    rows = CLIPS_TABLE.to_pylist()
+    odd = next(row for row in rows if row["subset"] == "validation" and row["region"] == 0)
+    classes = (*CLASSES, f"{CLASSES[odd['label_index']]}x")
+    right, odd["label_index"] = CLASSES[odd["label_index"]], len(CLASSES)
+    table = table_from_rows(rows, CLIPS)
+    check_clips(table, PretrainConfig(heads="region"), classes)
+    assert caplog.text == ""
+    check_clips(table, PretrainConfig(), classes)
+    assert (
+        f"the class {right + 'x'!r} has no action to train on, and 1 in the subset" in caplog.text
+    )
+    assert f"did you mean {right!r}?" in caplog.text
 
 
 def test_learning_rates_of_zero_are_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -135,6 +136,31 @@ def test_a_run_survives_every_kind_of_end(tmp_path: Path) -> None:
         assert torch.equal(value, position.best_model[name]), name
 
 
+@pytest.mark.cluster
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_three_processes_end_with_the_same_digits_too(tmp_path: Path) -> None:
+    """The order in which three gradients are added up must not depend on what was before."""
+    options: dict[str, Any] = {"checkpoint_minutes": 1e-9, "batch_size": 1, "epochs": 1}
+    options["processes"] = 3
+    job = make_job(tmp_path / "killed", **options)
+    killed: list[int] = []
+
+    def kill_a_trainer(update: TrainingUpdate) -> None:
+        if not killed:
+            killed.append(trainers_of(job)[-1])
+            os.kill(killed[0], signal.SIGKILL)
+
+    with contextlib.suppress(WorkerLostError):  # over a video, training goes on by itself
+        launch(job, kill_a_trainer)
+    assert len(killed) == 1
+    launch(job, ignore)
+    whole = make_job(tmp_path / "whole", **options)
+    launch(whole, ignore)
+    found, expected = saved_state(job), saved_state(whole)
+    for name, value in expected["model"].items():
+        assert torch.equal(found["model"][name], value), name
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 def test_several_processes_die_with_their_parent_too(tmp_path: Path) -> None:
@@ -238,6 +264,7 @@ def test_a_process_s_own_error_goes_before_a_lost_connection(tmp_path: Path) -> 
         (RuntimeError("CUDA error: out of memory"), "TrainingError", "lower pretrain.batch_size"),
         (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED"), "TrainingError", "lower pretrain.batch_size"),
         (RuntimeError("DataLoader worker (pid 7) is killed"), "WorkerLostError", "was lost"),
+        (RuntimeError("Caught OSError in DataLoader worker process 0"), "TrainingError", "OSError"),
         (RuntimeError("[gloo/pair.cc] Connection closed by peer"), "WorkerLostError", "was lost"),
         (ZeroDivisionError("division"), "TrainingError", "unexpected ZeroDivisionError: division"),
     ],

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from multiprocessing import resource_sharer
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from tsp_core.errors import WorkerLostError
 from tsp_core.training import data
 from tsp_core.training.data import ClipDataset, Request
 from tsp_core.training.index import ClipIndex, open_index, write_index
-from tsp_core.training.loader import Batch, ClipLoader
+from tsp_core.training.loader import Batch, ClipLoader, _is_loss
 from tsp_core.training.samplers import ClipPlan
 from tsp_core.video.proxy import write_proxy
 from tsp_core.video.proxy_files import proxy_settings
@@ -254,3 +255,52 @@ def test_a_loader_process_that_is_killed_is_told(index: ClipIndex) -> None:
         os.kill(iterator._workers[0].pid, signal.SIGKILL)
         with pytest.raises((WorkerLostError, RuntimeError), match="DataLoader worker"):
             list(loader.batches(plan, chunks(plan)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("error", [EOFError(), ConnectionRefusedError(111, "refused")])
+def test_a_loader_process_that_dies_while_it_hands_over_is_told(
+    index: ClipIndex, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    plan = make_plan([0, 3, 2])
+    with closing(make_loader(index, num_workers=1)) as loader:
+        monkeypatch.setattr(resource_sharer.DupFd, "detach", fail)
+        with pytest.raises(WorkerLostError, match=f"training died: {type(error).__name__}"):
+            list(loader.batches(plan, chunks(plan)))
+
+
+@pytest.mark.slow
+def test_loader_processes_that_are_ahead_end_without_an_abort(index: ClipIndex) -> None:
+    """They are sending what nobody waits for any more."""
+    plan = make_plan([0, 3, 2] * 200)
+    statuses: list[int | None] = []
+    for _ in range(3):
+        with closing(make_loader(index, num_workers=2)) as loader:
+            next(loader.batches(plan, chunks(plan)))
+            iterator: Any = loader._loader._iterator
+        statuses += [worker.exitcode for worker in iterator._workers]
+    assert statuses == [0] * 6
+
+
+@pytest.mark.parametrize("message", ["DataLoader worker (pid 7) is", "Pin memory thread exited un"])
+def test_what_tells_of_a_lost_loader_process(message: str) -> None:
+    assert _is_loss(RuntimeError(message))
+    assert not _is_loss(RuntimeError("the clips are of no size"))
+
+
+def test_what_reading_raises_in_this_process_is_no_lost_process(
+    index: ClipIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise FileNotFoundError("index.arrow")
+
+    plan = make_plan([0, 3, 2])
+    monkeypatch.setattr(data, "open_index", fail)
+    with (
+        closing(make_loader(index, num_workers=0)) as loader,
+        pytest.raises(FileNotFoundError, match=r"index\.arrow"),
+    ):
+        list(loader.batches(plan, chunks(plan)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -48,7 +49,10 @@ def start_joining(job: TrainingJob) -> subprocess.Popen[bytes]:
         "import sys; from tsp_core.training.nodes import join;"
         "sys.exit(not join(sys.argv[1], node=1, cache_dir=None, wait_seconds=300))"
     )
-    return subprocess.Popen([sys.executable, "-c", program, job.meeting_uri])
+    # As many threads as the job has here; a machine gives a training all its cores, and the number
+    # of threads decides in which order sums are taken.
+    environment = {**os.environ, "OMP_NUM_THREADS": str(job.num_threads)}
+    return subprocess.Popen([sys.executable, "-c", program, job.meeting_uri], env=environment)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from tests.training.tiny import make_job, make_trainer, write_videos
 from tsp_core import storage
-from tsp_core.errors import ArtifactError, TrainingError
+from tsp_core.errors import ArtifactError, StorageError, TrainingError
 from tsp_core.training.distributed import World
 from tsp_core.training.job import BadVideo, TrainingJob, TrainingUpdate
 from tsp_core.training.loop import Trainer
@@ -78,6 +79,24 @@ def test_what_is_saved_is_not_done_again(tmp_path: Path) -> None:
     make_trainer(job, lambda update: iterations.append(update.iteration)).run()
     assert min(iterations) == 5  # four steps were saved
     assert make_trainer(job).run().iteration == 6  # a finished run has nothing left to do
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of torch's own error, that the file ended too early, nobody would guess it."""
+
+    def fail(content: object, path: Path) -> None:
+        path.write_bytes(b"half of it")
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 2 vs 1")
+
+    job = make_job(tmp_path, checkpoint_minutes=1e-9)
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(RuntimeError, match="unexpected pos"):
+        make_trainer(job).run()
+    usage = shutil.disk_usage(tmp_path)._replace(free=5 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(StorageError, match=f"{tmp_path}: no space left .* TMPDIR"):
+        make_trainer(job).run()
+    assert not job.path("state.pt").exists()
 
 
 def test_another_version_of_the_state_is_refused(tmp_path: Path) -> None:

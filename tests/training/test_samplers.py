@@ -5,6 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tsp_core.config import ClipConfig, PretrainConfig
 from tsp_core.training.samplers import (
@@ -20,6 +21,7 @@ from tsp_core.training.samplers import (
     validation_plan,
 )
 
+IntArray = NDArray[np.int64]
 REGIONS = np.array([0, 1, 0, 1, 1, 1, 1], dtype=np.int8)  # two actions, five backgrounds
 ROWS = np.arange(100, 107)
 EXPECTED_ROWS = [100, 103, 102, 104, 106, 106, 101, 102]
@@ -108,26 +110,57 @@ def test_validation_is_evenly_spaced_and_central() -> None:
     assert one.ratios.tolist() == [0, 0]  # the beginning, as in the released code
 
 
-@pytest.mark.parametrize("num_clips", [1, 2, 7, 8, 9, 16, 17, 100])
-@pytest.mark.parametrize("world_size", [1, 2, 3])
-def test_processes_share_each_batch_of_one_process(num_clips: int, world_size: int) -> None:
-    size = 4
-    parts = [
-        list(training_batches(num_clips, batch_size=size, world_size=world_size, rank=rank))
+def batches_of(num_clips: int, size: int, world_size: int, **options: bool) -> list[list[IntArray]]:
+    """The positions of each process, batch by batch."""
+    return [
+        list(
+            training_batches(
+                num_clips, batch_size=size, world_size=world_size, rank=rank, **options
+            )
+        )
         for rank in range(world_size)
     ]
+
+
+@pytest.mark.parametrize("even_end", [True, False])
+@pytest.mark.parametrize("num_clips", [1, 2, 7, 8, 9, 13, 16, 17, 25, 100])
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_processes_share_each_batch_of_one_process(
+    num_clips: int, world_size: int, even_end: bool
+) -> None:
+    size = 4
+    parts = batches_of(num_clips, size, world_size, even_end=even_end)
     count = num_batches(num_clips, size, world_size)
     assert [len(part) for part in parts] == [count] * world_size
     for batches in zip(*parts, strict=True):
         assert len({len(batch) for batch in batches}) == 1  # equal counts per process
-        assert len(batches[0]) >= 2  # BatchNorm
+        assert 2 <= len(batches[0]) <= size  # BatchNorm
     joined = np.concatenate([np.concatenate(batches) for batches in zip(*parts, strict=True)])
     assert joined[:num_clips].tolist() == list(range(num_clips))
     assert np.array_equal(joined, np.arange(len(joined)) % num_clips)  # wraps around at the end
     assert len(joined) - num_clips < 2 * world_size
 
 
+@pytest.mark.parametrize(
+    ("num_clips", "evened", "released"),
+    [
+        (64, [32, 32], [32, 32]),
+        (80, [32, 32, 16], [32, 32, 16]),  # half a batch is enough
+        (79, [32, 24, 23], [32, 32, 15]),
+        (65, [32, 17, 16], [32, 32, 2]),  # BatchNorm needs two clips, the first comes again
+        (9, [9], [9]),
+    ],
+)
+def test_a_small_last_batch_is_evened_out(
+    num_clips: int, evened: list[int], released: list[int]
+) -> None:
+    for even_end, sizes in ((True, evened), (False, released)):
+        (batches,) = batches_of(num_clips, 32, 1, even_end=even_end)
+        assert [len(batch) for batch in batches] == sizes
+
+
 def test_an_epoch_is_resumed_at_any_batch() -> None:
+    assert 50 % (4 * 2) < 4  # so that the last two batches are evened out
     whole = list(training_batches(50, batch_size=4, world_size=2, rank=1))
     for first in range(len(whole) + 1):
         rest = training_batches(50, batch_size=4, world_size=2, rank=1, first_batch=first)

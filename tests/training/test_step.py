@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.training.tiny import CLASSES, FEATURE_SIZE, make_job, make_trainer
-from tsp_core.errors import TrainingError
+from tsp_core.errors import TrainingError, WeightsError
 from tsp_core.model.heads import TSPModel
 from tsp_core.training.loader import Batch
 from tsp_core.training.loop import Trainer, build_model
@@ -184,6 +184,37 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(tmp_path: Path) -> None
         trainer.step(batch, plan)
     assert trainer.position.iteration == 0
     assert all(torch.equal(value, before[name]) for name, value in trainer.model.named_parameters())
+
+
+def test_gradients_that_are_not_finite_stop_before_the_step(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path)
+    trainer.model.train()
+    trainer.model.fc2.weight.register_hook(lambda gradient: gradient * float("inf"))
+    before = {name: value.clone() for name, value in trainer.model.named_parameters()}
+    with pytest.raises(TrainingError, match=r"^gradients are not finite in epoch 1, batch 1 of 3;"):
+        trainer.step(draw_batch(0, [0, -1, 1, -1]), plan_of(4))
+    assert trainer.position.iteration == 0
+    assert all(torch.equal(value, before[name]) for name, value in trainer.model.named_parameters())
+
+
+def test_with_fp16_the_scaler_leaves_out_a_step_whose_gradients_are_not_finite(
+    tmp_path: Path,
+) -> None:
+    trainer = tiny_trainer(tmp_path, precision="fp16")
+    trainer.model.train()
+    trainer.model.fc2.weight.register_hook(lambda gradient: gradient * float("inf"))
+    before = {name: value.clone() for name, value in trainer.model.named_parameters()}
+    scale = trainer.scaler.get_scale()
+    trainer.step(draw_batch(0, [0, -1, 1, -1]), plan_of(4))
+    assert trainer.scaler.get_scale() < scale
+    assert all(torch.equal(value, before[name]) for name, value in trainer.model.named_parameters())
+
+
+def test_weights_that_changed_since_the_plan_are_refused(tmp_path: Path) -> None:
+    job = make_job(tmp_path).model_copy(update={"weights_identity": "random:1:r2plus1d_tiny"})
+    message = r"encoder\.weights: random:0 is no longer what it was when the run was planned"
+    with pytest.raises(WeightsError, match=message):
+        build_model(job)
 
 
 def test_a_validation_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:

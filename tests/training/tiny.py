@@ -94,7 +94,7 @@ def make_job(folder: Path, *, gvf: bool = True, **pretrain: Any) -> TrainingJob:
         classes=CLASSES,
         pooling="max" if gvf else "none",
         gvf_stride=16,
-        weights_identity="random:0",
+        weights_identity="random:0:r2plus1d_tiny",
         device="cpu",
     )
 

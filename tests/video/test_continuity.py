@@ -6,6 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -80,12 +81,37 @@ def test_the_fix_depends_on_the_container() -> None:
         np.arange(640).reshape(-1, 16)[:, ::-1].ravel(),
         np.concatenate([np.arange(50), np.arange(80, 100)]),  # dropped frames
         np.concatenate([np.arange(78), [76, 77], np.arange(78, 100)]),  # a mended joint
-        np.repeat(np.arange(10), 9),  # most of them shown for no time
+        np.repeat(np.arange(10), 2),  # half of them shown for no time
+        np.concatenate([[0] * 20, np.arange(1, 40)]),
         np.array([5]),
     ],
 )
 def test_frames_in_small_disorder_are_taken(frames: np.ndarray) -> None:
     assert refusal(frames * TICKS_PER_FRAME) is None
+
+
+@pytest.mark.parametrize("frames", [[7] * 20, np.repeat(np.arange(10), 3), [0, 0, 0]])
+def test_frames_that_mostly_share_their_times_are_refused(frames: list[int]) -> None:
+    num_hidden = len(frames) - len(set(frames))
+    said = refusal(np.array(frames) * TICKS_PER_FRAME)
+    assert f"{num_hidden} of {len(frames)} frames share presentation times" in str(said)
+    assert "setpts=N/FRAME_RATE/TB" in str(said)
+
+
+@pytest.mark.parametrize("ending", ["flv", "mkv"])
+def test_a_file_whose_times_are_all_equal_is_refused(tmp_path: Path, ending: str) -> None:
+    with av.open(str(tmp_path / f"a.{ending}"), "w") as container:
+        stream = container.add_stream("flv" if ending == "flv" else "libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.max_b_frames = 0
+        frames = [av.VideoFrame(64, 48, "yuv420p") for _ in range(20)]
+        for frame in [*frames, None]:
+            for packet in stream.encode(frame):
+                packet.pts = packet.dts = 0
+                container.mux(packet)
+    with pytest.raises(VideoError, match="19 of 20 frames share presentation times") as caught:
+        probe(tmp_path / f"a.{ending}")
+    assert caught.value.code == "corrupted"
 
 
 def test_days_without_a_frame_are_no_jump_back_outside_of_mpeg() -> None:

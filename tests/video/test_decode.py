@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,40 @@ from av.video.reformatter import VideoReformatter
 
 from tests.synthetic import VideoSpec, draw_number, read_numbers, write_video
 from tsp_core.errors import VideoError
-from tsp_core.video.decode import PictureConverter, opened_video
+from tsp_core.video.decode import PictureConverter, opened_video, read_packets
+
+
+class Demuxer:
+    """Gives packets, or fails in between."""
+
+    def __init__(self, *calls: list[object]) -> None:
+        self._calls = list(calls)
+
+    def demux(self, *streams: object) -> Iterator[object]:
+        for item in self._calls.pop(0):
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+
+def packet(size: int, dts: int | None) -> SimpleNamespace:
+    return SimpleNamespace(size=size, dts=dts)
+
+
+def test_demuxing_goes_on_where_nothing_is_lost():
+    first, dropped, second, flush = packet(9, 0), packet(0, 1), packet(9, 2), packet(0, None)
+    demuxer = Demuxer(
+        [first, dropped, av.BlockingIOError(11, "again")],
+        [av.BlockingIOError(11, "again")],
+        [second, flush, IndexError("list index out of range")],
+    )
+    assert list(read_packets(demuxer)) == [first, second, flush]
+
+
+def test_other_errors_of_a_demuxer_show():
+    demuxer = Demuxer([packet(9, 0), av.InvalidDataError(1, "damaged")])
+    with pytest.raises(av.InvalidDataError):
+        list(read_packets(demuxer))
 
 
 def pictures(path: Path, *, color="bt601", rotation_degrees=0) -> np.ndarray:
@@ -50,6 +84,18 @@ def write_colours(path: Path, color_space: int | None, color_range: int | None) 
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+@pytest.mark.parametrize("matrix", [3, 8, 10, 11, 13, 14])
+def test_tags_that_the_scaler_does_not_know_give_bt601_and_a_warning(matrix, caplog):
+    frame = colourful(64, 48, "yuv420p")
+    expected = PictureConverter(color="bt601", rotation_degrees=0)(frame)
+    frame.colorspace = matrix
+    convert = PictureConverter(color="tags", rotation_degrees=0)
+    for _ in range(2):
+        assert np.array_equal(convert(frame), expected)
+    (record,) = caplog.records
+    assert f"matrix {matrix} of a video's tags is not supported" in record.getMessage()
 
 
 def grey_level(pixel_format: str, *, color="bt601", color_range: int | None = None) -> int:
@@ -219,6 +265,11 @@ def write_nothing(path: Path) -> Path:
     return path
 
 
+def name_no_file(path: Path) -> Path:
+    path.with_name("another.mp4").touch()  # an empty folder may be one that is not mounted
+    return path
+
+
 def make_folder(path: Path) -> Path:
     path.mkdir()
     return path
@@ -233,7 +284,7 @@ def make_folder(path: Path) -> Path:
         (write_audio, "no_video_stream", "holds no video, but audio"),
         (write_nothing, "empty", "0 bytes"),
         (make_folder, "unreadable", "is a folder"),
-        (lambda path: path, "missing", "does not exist"),
+        (name_no_file, "missing", "does not exist"),
     ],
 )
 def test_what_is_no_video_is_refused_by_name(tmp_path, make, code, message):

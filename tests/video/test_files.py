@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from pathlib import Path
 
 import fsspec
 import pytest
 
 from tsp_core import storage
-from tsp_core.errors import StorageUnavailableError, VideoError
-from tsp_core.video.files import local_video, validate_video_name
+from tsp_core.errors import StorageError, StorageUnavailableError, VideoError
+from tsp_core.video.files import blamed_on_content, local_video, validate_video_name
 
 CONTENT = b"the content of a video" * 100
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -98,6 +100,73 @@ def test_a_missing_object_is_told_apart_from_a_store_that_does_not_answer(tmp_pa
     with (
         pytest.raises(StorageUnavailableError, match="no answer"),
         local_video("memory://files/none.mp4", SHA256, str(tmp_path)),
+    ):
+        pass
+
+
+def failure_of(uri: str, cache: Path, during: bytes | None = None) -> VideoError:
+    """What is said of a file that cannot be decoded, and that gets other content meanwhile."""
+
+    def use() -> None:
+        with (
+            blamed_on_content(uri, SHA256, str(cache)),
+            local_video(uri, SHA256, str(cache)) as path,
+        ):
+            if during is not None:
+                path.write_bytes(during)
+            raise VideoError("truncated", "decoding stops early")
+
+    with pytest.raises(VideoError) as caught:
+        use()
+    return caught.value
+
+
+def test_a_failure_is_the_contents_only_where_the_file_is_what_ingest_measured(tmp_path, remote):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(CONTENT)
+    assert failure_of(str(path), tmp_path).code == "truncated"
+    assert failure_of(remote, tmp_path).code == "truncated"  # fetched
+    assert failure_of(remote, tmp_path).code == "truncated"  # from the cache
+    path.write_bytes(CONTENT[:100])
+    half = failure_of(str(path), tmp_path)
+    assert half.code == "checksum"
+    assert "'a.mp4' is not what ingest measured: it has SHA-256" in half.reason
+    assert "truncated: decoding stops early" in half.reason
+    copied = failure_of(str(path), tmp_path, during=CONTENT)  # whole only after it was read
+    assert copied.code == "checksum"
+    assert "changed while it was read" in copied.reason
+
+
+def test_a_damaged_copy_is_discarded_and_a_good_one_kept(tmp_path, remote):
+    assert failure_of(remote, tmp_path).code == "truncated"
+    (copy,) = (tmp_path / "videos").iterdir()
+    assert copy.read_bytes() == CONTENT
+    copy.write_bytes(CONTENT[:100])
+    assert failure_of(remote, tmp_path).code == "checksum"
+    assert not copy.exists()
+    with local_video(remote, SHA256, str(tmp_path)) as found:
+        assert found.read_bytes() == CONTENT
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.mp4")
+    with (
+        pytest.raises(VideoError, match="cannot be read now") as caught,
+        blamed_on_content(str(tmp_path / "a.mp4"), SHA256, None),
+    ):
+        raise VideoError("unreadable", "a pipe")
+    assert caught.value.code == "checksum"
+
+
+def test_a_full_disk_of_the_cache_is_named(tmp_path, remote, monkeypatch):
+    def full(uri: str, target: Path) -> None:
+        raise StorageError("no space") from OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(storage, "download", full)
+    message = rf"{tmp_path}.*no space for 'some video.MP4'.*runtime\.cache_dir"
+    with (
+        pytest.raises(StorageError, match=message),
+        local_video(remote, None, str(tmp_path)),
     ):
         pass
 

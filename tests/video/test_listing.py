@@ -111,6 +111,30 @@ def test_no_folder_is_listed_twice_and_none_without_end(tmp_path, caplog):
         assert f"{videos / name}: a link to a folder that holds it is not followed" in caplog.text
 
 
+def test_folders_that_cannot_be_listed_are_told(tmp_path, caplog):
+    """Their paths are too long for the system, which holds for root too."""
+    (tmp_path / "a.mp4").touch()
+    for name in ("v" * 200, ".hidden", "lost+found"):
+        make_deep(tmp_path / name)
+    assert names(str(tmp_path)) == ["a"]
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 1
+    assert "v" * 200 in told[0]
+    assert "cannot be listed (File name too long): the videos in it are left out" in told[0]
+
+
+def make_deep(folder: Path) -> None:
+    """Make folders in a folder until the path of the last is too long to be listed."""
+    folder.mkdir()
+    present = os.open(folder, os.O_RDONLY)
+    for _ in range(22):
+        os.mkdir("v" * 200, dir_fd=present)
+        inner = os.open("v" * 200, os.O_RDONLY, dir_fd=present)
+        os.close(present)
+        present = inner
+    os.close(present)
+
+
 @pytest.mark.parametrize("pattern", ["videos", "videos/*.mp4", "videos/a.mp4"])
 def test_tokens_of_links_change_with_their_targets(tmp_path, pattern):
     (tmp_path / "videos").mkdir()
@@ -243,6 +267,9 @@ def test_file_names_that_are_not_unicode_are_quarantined(tmp_path):
         ("", "ingest.videos: not set"),
         ("{}/empty", "ingest.videos: '.*/empty': no videos found.*mp4, mkv"),
         ("{}/*.mov", "no videos found"),
+        ("{}/vidoes", r"ingest.videos: '.*/vidoes' does not exist; correct the path"),
+        ("memory://store/vidoes", "ingest.videos: 'memory://store/vidoes' does not exist"),
+        (("{}/a.mp4", "{}/b.mp4"), "ingest.videos: '.*/b.mp4' does not exist"),
         ("{}/no_uri.csv", r"no column 'uri' \(found: path, video\)"),
         ("{}/empty_uri.csv", "row 2: the column 'uri' is empty"),
         ("{}/bad_sha.csv", "row 1: sha256 'abc' is not a SHA-256"),
@@ -264,5 +291,10 @@ def test_what_cannot_be_listed_is_refused(tmp_path, videos, message):
     }
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
+    (tmp_path / "a.mp4").touch()
+    if isinstance(videos, tuple):
+        videos = tuple(uri.format(tmp_path) for uri in videos)
+    elif videos:
+        videos = videos.format(tmp_path)
     with pytest.raises(ConfigError, match=message):
-        list_sources(IngestConfig(videos=videos and videos.format(tmp_path)))
+        list_sources(IngestConfig(videos=videos))

@@ -205,6 +205,62 @@ def test_frames_that_grow_beyond_the_limit_are_refused(tmp_path, monkeypatch):
         probe(path)
 
 
+@pytest.mark.parametrize("ending", [".mp4", ".mkv", ".avi", ".flv"])
+def test_titles_in_any_encoding_are_no_obstacle(ending, tmp_path):
+    path = tmp_path / f"a{ending}"
+    codec = {".avi": "mpeg4", ".flv": "flv"}.get(ending, "libx264")
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "TITLE"
+        stream = container.add_stream(codec, rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(20):
+            frame = av.VideoFrame(64, 48, "yuv420p")
+            frame.pts, frame.time_base = number, Fraction(1, 30)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    content = path.read_bytes()
+    assert b"TITLE" in content
+    path.write_bytes(content.replace(b"TITLE", b"caf\xe9s"))
+    assert probe(path).timeline.num_frames == 20
+
+
+@pytest.mark.parametrize("padding", [b"\0", b"\xff"])
+def test_padding_after_a_recording_is_passed_over(padding, tmp_path):
+    path = write_video(tmp_path / "a.ts", VideoSpec(num_frames=30))
+    path.write_bytes(path.read_bytes() + 200_000 * padding)
+    assert probe(path).timeline.num_frames == 30
+
+
+@pytest.mark.parametrize("ending", [".mkv", ".webm", ".wmv"])
+def test_durations_that_count_from_zero_are_those_of_pieces_too(ending, tmp_path):
+    codec = {".webm": "libvpx", ".wmv": "wmv2"}.get(ending, "libx264")
+    times = [150 + number for number in range(60)]  # as after a cut at 5 seconds
+    spec = VideoSpec(num_frames=60, pts=times, time_base=Fraction(1, 30), codec=codec)
+    path = write_video(tmp_path / f"a{ending}", spec)
+    assert probe(path).timeline.num_frames == 60
+    cut = tmp_path / f"cut{ending}"
+    cut.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(VideoError) as caught:
+        probe(cut)
+    assert caught.value.code == "truncated"
+
+
+@pytest.mark.parametrize(("ending", "codec"), [(".flv", "libx264"), (".wmv", "wmv2")])
+def test_slides_of_containers_that_state_no_durations_are_whole(ending, codec, tmp_path):
+    spec = VideoSpec(num_frames=20, rate=Fraction(2), codec=codec)
+    path = write_video(tmp_path / f"a{ending}", spec)
+    assert probe(path).timeline.num_frames == 20
+
+
+def test_a_cut_mxf_is_not_taken_for_whole(tmp_path):
+    path = write_video(tmp_path / "a.mxf", VideoSpec(num_frames=60, codec="mpeg2video"))
+    assert probe(path).timeline.num_frames == 60
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+    with pytest.raises(VideoError) as caught:
+        probe(path)
+    assert caught.value.code in ("truncated", "unreadable")
+
+
 def test_names_of_any_script_are_read(tmp_path):
     path = tmp_path / "ein Hund\n läuft 犬.mp4"
     shutil.copyfile(write_video(tmp_path / "a.mp4", VideoSpec(num_frames=3)), path)

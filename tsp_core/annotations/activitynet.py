@@ -1,7 +1,8 @@
 """ActivityNet JSON: `{"database": {ID: {"subset": ..., "annotations": [...]}}}`.
 
-An annotation is `{"label": ..., "segment": [start, end]}` in seconds. Other keys (`taxonomy`,
-`version`, `duration`, `url`, a dataset's own) are not looked at; durations are measured.
+An annotation is `{"label": ..., "segment": [start, end]}` in seconds; blanks around labels and
+subsets are dropped, as in CSV files. Other keys (`taxonomy`, `version`, `duration`, `url`, a
+dataset's own) are not looked at; durations are measured.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def _video(uri: str, subset: str | None, name: str, entry: Any) -> AnnotatedVide
         raise refuse(uri, place, f"expected an object with subset and annotations: {show(entry)}")
     own = entry.get("subset")
     if own is not None:
-        own = text_field(own, "subset", uri, place)
+        own = text_field(own, "subset", uri, place).strip()
     if own is not None and subset is not None and own != subset:
         raise refuse(
             uri,
@@ -106,7 +107,7 @@ def _segment(uri: str, place: str, item: Any) -> AnnotatedSegment:
         raise refuse(uri, f"{place}.segment", f"expected [start, end] in seconds: {show(times)}")
     return AnnotatedSegment(
         kind="action",
-        label=text_field(item.get("label"), "label", uri, place),
+        label=text_field(item.get("label"), "label", uri, place).strip(),
         start_seconds=number_field(times[0], "start", uri, f"{place}.segment"),
         end_seconds=number_field(times[1], "end", uri, f"{place}.segment"),
         file=uri,

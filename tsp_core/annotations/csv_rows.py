@@ -46,7 +46,7 @@ def read_rows(
             positions, width = _positions(uri, cells, columns, optional), len(cells)
             continue
         if len(cells) != width:
-            raise refuse(uri, place, f"{len(cells)} cells, but the header has {width}: fix the row")
+            raise refuse(uri, place, _wrong_width(len(cells), width))
         found = {field: cells[index].strip() for field, index in positions.items()}
         rows.append(CsvRow(place=place, cells=dict.fromkeys(optional, "") | found))
     if not rows:
@@ -73,6 +73,13 @@ def _lines(uri: str) -> Iterator[tuple[int, list[str]]]:
             yield reader.line_num, cells
     except csv.Error as error:
         raise refuse(uri, f"line {reader.line_num}", f"not valid CSV: {error}") from None
+
+
+def _wrong_width(found: int, expected: int) -> str:
+    hint = "; a cell that holds a comma is put in quotes, and a decimal sign is a point"
+    return f"{found} cells, but the header has {expected}: fix the row" + (
+        hint if found > expected else ""
+    )
 
 
 def _separator(text: str) -> str:

@@ -18,6 +18,7 @@ from tsp_core import storage
 from tsp_core.annotations.judging import Problem, SegmentRules
 from tsp_core.annotations.matching import KnownVideo
 from tsp_core.annotations.metadata import VideoMetadata, read_metadata
+from tsp_core.annotations.places import check_there
 from tsp_core.annotations.records import AnnotatedVideo, refuse
 from tsp_core.annotations.registry import find_format, read_annotations
 from tsp_core.annotations.segments import Segment, SegmentSet, build_segments
@@ -68,7 +69,8 @@ def write_ground_truth(
     """Write the ground truth of the videos of a metadata CSV.
 
     Action rows are the segments as annotated, even where they lie beyond the video. Annotated
-    videos without metadata are reported; videos without annotations have no rows.
+    videos without metadata are reported; videos without annotations have no rows. Rows that
+    say the same of a video are all written, as in the released ground truth, and are reported.
 
     Args:
         annotations: File or folder, or {subset: file or folder}.
@@ -87,7 +89,11 @@ def write_ground_truth(
         ConfigError: An impossible argument.
     """
     _check_arguments(out, min_background_clips)
-    annotated = _of_subset(read_annotations(annotations, format), subset)
+    given = annotations.values() if isinstance(annotations, Mapping) else [annotations]
+    if _same(out) in {_same(uri) for uri in (videos, *given)}:
+        raise ConfigError(f"out {out!r}: is what the segments are made of; name another file")
+    annotated = _of_subset(read_annotations(annotations, format, key="annotations"), subset)
+    check_there(videos, key="videos")
     metadata = read_metadata(videos)
     rules = SegmentRules(
         video_prefix=video_prefix,
@@ -96,6 +102,8 @@ def write_ground_truth(
         min_background_clips=min_background_clips,
         on_bad_segment=on_bad_segment,
         keep_negative=True,
+        keep_duplicates=True,
+        known_from=videos,
     )
     found = build_segments(annotated, _known(metadata), rules)
     rows = _of_known_videos(found)
@@ -106,6 +114,12 @@ def write_ground_truth(
     else:
         write_table(out, segments_table(rows, found.classes), SEGMENTS)
     return _report(out, rows, found.problems)
+
+
+def _same(uri: str) -> str:
+    """Equal for a file by whatever name."""
+    full = storage.absolute(uri)
+    return str(storage.local_path(full).resolve()) if storage.is_local(full) else full
 
 
 def _check_arguments(out: str, min_background_clips: float) -> None:

@@ -23,6 +23,9 @@ class SegmentRules:
         cut_background: False for formats that state their background.
         keep_negative: Keep segments that start before 0, as the released ground truth does, which
             has all segments as annotated.
+        keep_duplicates: Keep rows that say the same of a video twice, as the released ground truth
+            does; else the first of them counts.
+        known_from: The file that lists the videos, for messages; None where they were ingested.
     """
 
     classes: tuple[str, ...] | None = None
@@ -33,6 +36,8 @@ class SegmentRules:
     on_missing_video: Literal["report", "fail"] = "report"
     on_bad_segment: Literal["report", "fail"] = "fail"
     keep_negative: bool = False
+    keep_duplicates: bool = False
+    known_from: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +46,8 @@ class Problem:
 
     Attributes:
         code: missing_video, quarantined_video: the segments are kept, without background;
-            not_finite, reversed, negative, unknown_class: the segment is left out;
+            not_finite, reversed, negative, unknown_class, duplicate: the segment is left out
+            (duplicates are kept by `keep_duplicates`);
             beyond_end, empty_segment: the segment is kept as annotated.
         file: Name of the file, without its folder.
         video: Name as annotated.
@@ -95,6 +101,8 @@ def judge_video(
     if known is None:
         code = "missing_video"
         message = "no such video was ingested; add its file or remove its annotations"
+        if rules.known_from is not None:
+            message = f"{show(video.name)} has no row in {rules.known_from}; add one, or ignore it"
         if rules.on_missing_video == "fail":
             raise refuse(video.file, f"video {show(video.name)}", message)
     else:
@@ -139,6 +147,20 @@ def judge_extent(
     if segment.end_seconds == segment.start_seconds:
         message = f"{segment.place}: has no extent and holds no clip"
         yield _problem("empty_segment", video, segment.file, value, message)
+
+
+def judge_repeat(
+    video: AnnotatedVideo, segment: AnnotatedSegment, first: AnnotatedSegment, rules: SegmentRules
+) -> Problem:
+    """Report a usable segment that says what one before it says of the same video."""
+    value = f"[{segment.start_seconds}, {segment.end_seconds}]"
+    message = f"{segment.place}: the same as {first.place}, which counts; remove it"
+    if rules.keep_duplicates:
+        message = (
+            f"{segment.place}: video {show(video.name)}: the same as {first.place}; both are kept "
+            "as in the released ground truth, while `tsp run` counts one; remove it"
+        )
+    return _problem("duplicate", video, segment.file, value, message)
 
 
 def _suggestion(label: str, classes: tuple[str, ...]) -> str:

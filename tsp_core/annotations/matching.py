@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from tsp_core.annotations.likeness import how_names_differ
 from tsp_core.annotations.records import AnnotatedVideo, refuse, show
 
 _PREFIXES = ("", "v_")  # tried in this order when none is given
@@ -93,12 +94,15 @@ def _in_another_form(
 def _nothing_matches(
     annotated: Sequence[AnnotatedVideo], known: Mapping[str, KnownVideo], prefixes: Sequence[str]
 ) -> Exception:
+    names = [video.name for video in annotated]
+    differ = how_names_differ(names, known)
     theirs = f"such as {show(min(known))}" if known else "there are none"
     return refuse(
         annotated[0].file,
         "",
         f"none of the {len(annotated)} annotated videos (such as {show(annotated[0].name)}) is "
         f"among the {len(known)} known ones ({theirs}), tried with the prefixes "
-        f"{', '.join(map(repr, prefixes))}; names are file names without their ending: see "
-        "annotate.video_prefix and ingest.names",
+        f"{', '.join(map(repr, prefixes))}; names are file names without their ending: "
+        + (f"{differ}; " if differ else "")
+        + "see annotate.video_prefix and ingest.names",
     )

@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from tsp_core import artifacts, extensions, storage
 from tsp_core.annotations import activitynet, plain_csv, thumos14, tsp_csv
+from tsp_core.annotations.places import KEY, check_there, other_format
 from tsp_core.annotations.records import AnnotatedVideo, Reader, refuse, show
 from tsp_core.errors import AnnotationError, ConfigError, StorageError
 
@@ -64,24 +65,26 @@ def find_format(name: str) -> Format:
 
 
 def read_annotations(
-    annotations: str | Mapping[str, str], format_name: str
+    annotations: str | Mapping[str, str], format_name: str, *, key: str = KEY
 ) -> list[AnnotatedVideo]:
     """Read all annotations of a dataset, each video once.
 
     Args:
         annotations: A file or folder, or {subset: file or folder}.
         format_name: A key of `FORMATS`.
+        key: What names the annotations, for the message where they are not there.
 
     Raises:
-        AnnotationError: A file is wrong, or two files name one video.
+        AnnotationError: A file is not there or wrong, or two files name one video.
         ConfigError: Unknown format.
     """
-    read = find_format(format_name).read
+    find_format(format_name)
+    check_there(annotations, key=key)
     if isinstance(annotations, str):
-        return read(annotations, None)
+        return _read(annotations, None, format_name)
     videos: dict[str, AnnotatedVideo] = {}
     for subset, uri in sorted(annotations.items()):
-        for video in read(uri, subset):
+        for video in _read(uri, subset, format_name):
             first = videos.setdefault(video.name, video)
             if first is not video:
                 raise refuse(
@@ -93,14 +96,24 @@ def read_annotations(
     return list(videos.values())
 
 
+def _read(uri: str, subset: str | None, format_name: str) -> list[AnnotatedVideo]:
+    try:
+        return find_format(format_name).read(uri, subset)
+    except AnnotationError as error:
+        if hint := other_format(uri, format_name):
+            raise AnnotationError(f"{error}{hint}") from None
+        raise
+
+
 def content_digest(annotations: str | Mapping[str, str], format_name: str) -> str:
     """Hash what the annotation files hold, wherever they are, as 16 hexadecimal digits.
 
     Raises:
-        AnnotationError: A file cannot be read.
+        AnnotationError: A file is not there or cannot be read.
         ConfigError: Unknown format.
     """
     files = find_format(format_name).files
+    check_there(annotations)
     sources = {"": annotations} if isinstance(annotations, str) else annotations
 
     def digest(uri: str) -> str | dict[str, str]:

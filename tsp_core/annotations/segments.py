@@ -10,11 +10,13 @@ from tsp_core.annotations.judging import (
     Problem,
     SegmentRules,
     judge_extent,
+    judge_repeat,
     judge_segment,
     judge_video,
 )
 from tsp_core.annotations.matching import KnownVideo, match_videos
-from tsp_core.annotations.records import AnnotatedVideo, Kind
+from tsp_core.annotations.records import AnnotatedSegment, AnnotatedVideo, Kind
+from tsp_core.annotations.units import check_units
 
 _STILL_AN_ACTION = ("unknown_class", "negative")
 
@@ -66,9 +68,11 @@ def build_segments(
 
     Raises:
         AnnotationError: A bad segment or missing video where the rules say "fail"; names that
-            match no video, or two that match one.
+            match no video, or two that match one; times that are no seconds.
     """
     matched = match_videos(annotated, known, rules.video_prefix)
+    if rules.on_bad_segment == "fail":
+        check_units(annotated, matched)
     segments: list[Segment] = []
     problems: list[Problem] = []
     videos: dict[str | None, list[str]] = {}
@@ -96,8 +100,10 @@ def _segments_of(
     segments: list[Segment] = []
     problems: list[Problem] = []
     occupied: list[tuple[float, float]] = []
+    seen: dict[tuple[Kind, str | None, float, float], AnnotatedSegment] = {}
 
     def append(kind: Kind, label: str | None, start: float, end: float) -> None:
+        """Add a segment of this video; times in seconds."""
         segments.append(
             Segment(
                 video=target.name if target is not None else video.name,
@@ -117,6 +123,12 @@ def _segments_of(
         if bad is not None:
             problems.append(bad)
             continue
+        key = (item.kind, item.label, item.start_seconds, item.end_seconds)
+        first = seen.setdefault(key, item)
+        if first is not item:
+            problems.append(judge_repeat(video, item, first, rules))
+            if not rules.keep_duplicates:
+                continue
         append(item.kind, item.label, item.start_seconds, item.end_seconds)
         if duration is not None:
             problems += judge_extent(video, item, duration)

@@ -139,7 +139,7 @@ class PretrainConfig(Section):
     sampling: Literal["balanced", "official"] = Field(
         "balanced",
         description="'balanced': as many background as foreground clips in each epoch (paper); "
-        "'official': every segment, as the released code does.",
+        "'official': every segment, as the released code does, and its small last batch.",
     )
     clips_per_segment: PositiveInt = Field(5, description="Clips per segment and epoch.")
     valid_clips_per_segment: PositiveInt | None = Field(
@@ -298,6 +298,11 @@ class Config(Section):
         """The root, which `tsp_core.config.io` has made sure is set."""
         assert self.root is not None, "a loaded configuration has a root"
         return self.root
+
+    @property
+    def localizers_subset(self) -> str:
+        """The subset that localizers of the evaluation are trained on."""
+        return self.evaluate.train_subset or self.pretrain.train_subset
 
     @property
     def key(self) -> str:

@@ -6,7 +6,6 @@ in the file are taken from the file's folder, those of overrides from the workin
 
 from __future__ import annotations
 
-import difflib
 import posixpath
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from tsp_core.config.explain import explain
 from tsp_core.config.yaml_text import expand_variables, parse_yaml
 from tsp_core.credentials import FIX, embedded_credentials
 from tsp_core.errors import ConfigError, ObjectNotFoundError, StorageError
+from tsp_core.storage.opening import own_endpoint
 
 _MAX_NODES = 200_000
 
@@ -32,6 +32,9 @@ def load_config(
     assignments: Sequence[str] = (),
 ) -> Config:
     """Read and validate a configuration.
+
+    From here on S3 requests of this process go to its `runtime.endpoint_url`, or, where it names
+    none, to that of the environment, which the file itself is read from.
 
     Args:
         uri: Path or URI of the YAML file.
@@ -51,8 +54,7 @@ def load_config(
     _resolve_paths(extra, Config, base=str(Path.cwd()))
     _merge(values, extra)
     config = parse_config(values, source=uri)
-    if config.runtime.endpoint_url:
-        storage.use_endpoint(config.runtime.endpoint_url)
+    storage.use_endpoint(config.runtime.endpoint_url)
     return config
 
 
@@ -116,7 +118,8 @@ def _check_study(config: Config, source: str) -> None:
 
 def _read_yaml(uri: str) -> dict[str, Any]:
     try:
-        text = storage.read_bytes(uri).decode("utf-8")
+        with own_endpoint():
+            text = storage.read_bytes(uri).decode("utf-8")
     except ObjectNotFoundError:
         raise ConfigError(
             f"{uri}: cannot read the configuration: no such file or object{_similar_file(uri)}"
@@ -168,10 +171,8 @@ def _similar_file(uri: str) -> str:
     """Suggest a YAML file of the same folder whose name is close."""
     if not storage.is_local(uri):
         return ""
-    path = storage.local_path(uri)
-    names = [file.name for file in path.parent.glob("*.y*ml")]
-    close = difflib.get_close_matches(path.name, names, n=1)
-    return f"; did you mean {str(path.with_name(close[0]))!r}?" if close else ""
+    similar = storage.similar_path(storage.local_path(uri), "*.y*ml")
+    return f"; did you mean {str(similar)!r}?" if similar else ""
 
 
 def _refuse_credentials(value: Any, *, source: str, key: str) -> None:

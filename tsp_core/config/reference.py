@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 from tsp_core.config import Config
+from tsp_core.config.base import section_of
 
 _HEAD = """# Configuration
 
@@ -38,10 +38,9 @@ def reference() -> str:
 def _sections_in(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """The sections of a model, each followed by those in it."""
     for name, field in model.model_fields.items():
-        if _is_section(field):
-            assert isinstance(field.annotation, type)
-            yield _section(f"`{prefix}{name}`", field.annotation)
-            yield from _sections_in(field.annotation, f"{prefix}{name}.")
+        if (section := section_of(field.annotation)) is not None:
+            yield _section(f"`{prefix}{name}`", section)
+            yield from _sections_in(section, f"{prefix}{name}.")
 
 
 def _section(title: str, model: type[BaseModel]) -> str:
@@ -49,7 +48,7 @@ def _section(title: str, model: type[BaseModel]) -> str:
     lines += ["| Key | Type | Default | Changes results | Meaning |", "|---|---|---|---|---|"]
     schema = model.model_json_schema()["properties"]
     for name, field in model.model_fields.items():
-        if not _is_section(field):
+        if section_of(field.annotation) is None:
             extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
             cells = [
                 f"`{name}`",
@@ -71,10 +70,6 @@ def _choices(schema: dict[str, Any]) -> str:
 
 
 _NEVER = {"Config", "RuntimeConfig"}
-
-
-def _is_section(field: FieldInfo) -> bool:
-    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
 
 
 def _default(value: Any) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from tsp_core import artifacts
+from tsp_core.annotations.subsets import videos_by_subset
 from tsp_core.artifacts import ArtifactRef
 from tsp_core.config import Config, Precision
 from tsp_core.evaluation.compose import compose_report
@@ -98,7 +99,7 @@ def evaluate(config: Config, inputs: Inputs, on_progress: OnProgress) -> Evaluat
         metrics={
             "metrics_version": METRICS_VERSION,
             "subset": config.evaluate.subset,
-            "train_subset": config.evaluate.train_subset or config.pretrain.train_subset,
+            "train_subset": config.localizers_subset,
             "clips_per_segment": config.evaluate.clips_per_segment,
             "checkpoint": manifest["checkpoint"],
             "classes": list(tables.classes),
@@ -157,8 +158,9 @@ def _measure(
         export,
         tables.segments,
         classes=tables.classes,
-        train_subset=config.evaluate.train_subset or config.pretrain.train_subset,
+        train_subset=config.localizers_subset,
         config=config.evaluate,
+        subsets=tables.subsets,
     )
     checkpoint = model.heads.checkpoint
     heads = heads_on_rows(
@@ -177,6 +179,7 @@ def _read_tables(inputs: Inputs) -> DatasetTables:
         problems=read_table(annotate.file("problems.parquet"), "problems"),
         clips=read_table(inputs["index"].file("clips.parquet"), "clips"),
         classes=tuple(json.loads(artifacts.read_file(annotate, "classes.json"))),
+        subsets=videos_by_subset(annotate),
     )
 
 

@@ -157,8 +157,14 @@ def gather_material(
     classes: tuple[str, ...],
     train_subset: str,
     config: EvaluateConfig,
+    subsets: Mapping[str, Sequence[str]] | None = None,
 ) -> Material:
     """Find the features and the actions of the training and the evaluated subset.
+
+    A video with ambiguous segments alone is left out, as in the lists of THUMOS14 that the field
+    reports on: nothing certain is known of it, and no background is cut from it. Its one use is in
+    evaluating with `ignore_ambiguous`: THUMOS14's development kit counts detections there as wrong
+    unless they touch an ambiguous segment.
 
     Args:
         export: Open for as long as the material is used.
@@ -166,25 +172,27 @@ def gather_material(
         classes: Action classes in index order.
         train_subset: Name of the training subset.
         config: The subset to evaluate, the thinning, and the budget of rows.
+        subsets: Videos by subset, those without segments included; None to know only of videos
+            with segments.
     """
     row_time = export.manifest["row_time"]
     clip_seconds, step = float(row_time["extent_seconds"]), float(row_time["step_seconds"])
     every = max(1, int(clip_seconds / config.rows_per_clip / step + 1e-9))
-    evaluation, evaluation_notes = _part(export, segments, config.subset, every)
-    training, training_notes = _part(export, segments, train_subset, every)
+    listed = subsets or {}
+    evaluation, evaluation_notes = _part(
+        export,
+        segments,
+        config.subset,
+        listed,
+        every=every,
+        keep_ambiguous=config.ignore_ambiguous,
+    )
+    training, training_notes = _part(
+        export, segments, train_subset, listed, every=every, keep_ambiguous=False
+    )
     used = training.within(config.max_rows)
     notes = [*evaluation_notes, *training_notes]
-    if len(used.sequences) < len(training.sequences):
-        notes.append(
-            f"Localizers are trained on {len(used.sequences):,} of the "
-            f"{len(training.sequences):,} videos of {train_subset}, evenly chosen, to stay within "
-            f"{config.max_rows:,} rows (evaluate.max_rows)."
-        )
-    if train_subset == config.subset:
-        notes.append(
-            f"Localizers are trained and evaluated on the same subset, {train_subset}: their "
-            "figures say nothing of other videos."
-        )
+    notes += _on_localizers(len(used.sequences), len(training.sequences), train_subset, config)
     return Material(
         training=used,
         evaluation=evaluation,
@@ -197,17 +205,47 @@ def gather_material(
     )
 
 
+def _on_localizers(
+    num_used: int, num_videos: int, train_subset: str, config: EvaluateConfig
+) -> Iterator[str]:
+    """What readers must know of the videos that localizers are trained on."""
+    if num_used < num_videos:
+        yield (
+            f"Localizers are trained on {num_used:,} of the {num_videos:,} videos of "
+            f"{train_subset}, evenly chosen, to stay within {config.max_rows:,} rows "
+            "(evaluate.max_rows)."
+        )
+    if train_subset == config.subset:
+        yield (
+            f"Localizers are trained and evaluated on the same subset, {train_subset}: their "
+            "figures say nothing of other videos."
+        )
+
+
 def _part(
-    export: ExportedFeatures, segments: pa.Table, subset: str, every: int
+    export: ExportedFeatures,
+    segments: pa.Table,
+    subset: str,
+    listed: Mapping[str, Sequence[str]],
+    *,
+    every: int,
+    keep_ambiguous: bool,
 ) -> tuple[Part, list[str]]:
     own = segments.filter(pc.field("subset") == subset)
-    annotated = sorted({str(name) for name in own["video"].to_pylist()})
+    unclear = set() if keep_ambiguous else _ambiguous_alone(own)
+    known = {str(name) for name in own["video"].to_pylist()} | {*listed.get(subset, ())}
+    annotated = sorted(known - unclear)
     sequences = FeatureSequences(
         export, [name for name in annotated if name in export.centers_seconds], every=every
     )
     actions = instances_from_segments(segments, subset=subset)
     kept = _of_videos(actions, sequences)
     notes = []
+    if unclear:
+        notes.append(
+            f"{len(unclear):,} videos of {subset} have ambiguous segments alone and are left out: "
+            "nothing certain is known of them."
+        )
     if num_without := len(annotated) - len(sequences):
         notes.append(
             f"{num_without:,} of the {len(annotated):,} videos of {subset} have no features and "
@@ -216,6 +254,16 @@ def _part(
     ambiguous = instances_from_segments(segments, subset=subset, kind="ambiguous")
     part = Part(sequences=sequences, actions=kept, ambiguous=_of_videos(ambiguous, sequences))
     return part, notes
+
+
+def _ambiguous_alone(segments: pa.Table) -> set[str]:
+    """Videos of which nothing but ambiguous segments is annotated."""
+    is_unclear = pc.field("kind") == "ambiguous"
+    unclear, certain = (
+        {str(name) for name in segments.filter(rows)["video"].to_pylist()}
+        for rows in (is_unclear, ~is_unclear)
+    )
+    return unclear - certain
 
 
 def _of_videos(instances: Instances, videos: Mapping[str, Any]) -> Instances:

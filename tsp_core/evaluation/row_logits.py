@@ -94,7 +94,7 @@ def row_regions(heads: HeadsOnRows, probes: Probes) -> tuple[RowLogits, Source] 
 
 
 def _affine(layer: torch.nn.Linear) -> OfFeatures:
-    weight, bias = layer.weight.detach().float().numpy(), layer.bias.detach().float().numpy()
+    weight, bias = (item.detach().float().cpu().numpy() for item in (layer.weight, layer.bias))
     return lambda features: np.asarray(features @ weight.T + bias)
 
 

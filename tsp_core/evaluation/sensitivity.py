@@ -5,8 +5,11 @@ across the boundaries of actions, where those of action classification stay alik
 
 - *Similarity across boundaries*: the mean cosine of two rows of a video at a given time apart,
   when both lie in the same stretch (the same action, or the same piece of background), and when one
-  lies in an action and the other in background. At equal distance in time only the boundary
-  differs; the contrast is the difference of the two.
+  lies in an action and the other in background. Both are compared within a video and at equal
+  distance in time, where only the boundary differs; the contrast is the difference of the two.
+  Pairs pooled over videos would not do: videos of a few long stretches, alike throughout for
+  reasons of their own (a camera that stands still), give most pairs of the one kind, and videos of
+  many boundaries most of the other.
 - *Separation of foreground and background*: AUC of Fisher's linear discriminant, cross-validated
   by video, and the silhouette of the two groups.
 - *A map*: principal components of the rows.
@@ -43,7 +46,10 @@ from tsp_core.evaluation.separation import (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BoundarySimilarity:
-    """Mean cosine by distance in time; NaN where no pair of rows is that far apart.
+    """Mean cosine by distance in time; NaN where no video has pairs of both kinds so far apart.
+
+    Both means are of the same videos with the same weights, so that their difference is a mean of
+    differences within videos.
 
     Attributes:
         lags_seconds: float64 [K], distances in time.
@@ -168,23 +174,31 @@ def _boundary_similarity(
     standard: tuple[NDArray[np.float32], NDArray[np.float32]],
     max_lag_seconds: float,
 ) -> BoundarySimilarity:
-    """Average the cosines of all pairs of rows of a video that are up to the lag apart."""
+    """Average the mean cosines of each video and lag that has pairs of both kinds.
+
+    A video with n pairs within and m across weighs n m / (n + m) (as Mantel and Haenszel weigh
+    strata): inversely to the variance of its difference, were its cosines independent and alike
+    in spread. The weight is between a half and the whole of the smaller count.
+    """
     stride = float(np.median([sequence.stride_seconds for sequence in sequences.values()]))
     num_lags = max(int(max_lag_seconds / stride + 1e-9), 1)
-    sums, counts = np.zeros((2, num_lags)), np.zeros((2, num_lags), dtype=np.int64)
+    sums, weights = np.zeros((2, num_lags)), np.zeros(num_lags)
     for name in sorted(sequences):
         unit = _unit_rows((sequences[name].features - standard[0]) / standard[1])
         regions = labels[name].regions
         stretches = _stretches(sequences[name], regions, actions.get(name))
         for lag in range(1, min(num_lags, len(unit) - 1) + 1):
-            cosines = (unit[:-lag] * unit[lag:]).sum(axis=1)
             known = (regions[:-lag] != UNKNOWN) & (regions[lag:] != UNKNOWN)
             same = known & (stretches[:-lag] == stretches[lag:])
             crossing = known & (regions[:-lag] != regions[lag:])
-            for row, pairs in enumerate((same, crossing)):
-                sums[row, lag - 1] += cosines[pairs].sum()
-                counts[row, lag - 1] += pairs.sum()
-    means = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+            num_same, num_crossing = np.count_nonzero(same), np.count_nonzero(crossing)
+            if num_same == 0 or num_crossing == 0:
+                continue
+            cosines = (unit[:-lag] * unit[lag:]).sum(axis=1)
+            weight = num_same * num_crossing / (num_same + num_crossing)
+            sums[:, lag - 1] += weight * np.array([cosines[same].mean(), cosines[crossing].mean()])
+            weights[lag - 1] += weight
+    means = np.divide(sums, weights, out=np.full_like(sums, np.nan), where=weights > 0)
     return BoundarySimilarity(
         lags_seconds=np.asarray(np.arange(1, num_lags + 1) * stride, dtype=np.float64),
         within=means[0],

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tsp_core.evaluation.detection.average_precision import mean_average_precision
-from tsp_core.evaluation.detection.instances import Detections, Instances, no_detections
+from tsp_core.evaluation.detection.instances import Detections, Instances
 from tsp_core.evaluation.detection.matching import Matches, match
 from tsp_core.evaluation.evidence import Evidence
 from tsp_core.evaluation.localizers.sequences import (
     ACTION,
     NO_ACTION,
     FeatureSequence,
-    by_video,
 )
 from tsp_core.evaluation.row_logits import RowLogits
 from tsp_core.evaluation.scoring import TIOU, Protocol
@@ -33,7 +32,8 @@ class VideoStory:
 
     Attributes:
         sequence: Its features in time.
-        average_map: Of its own detections and actions, averaged over the protocol's thresholds.
+        average_f1: Of its actions and of the detections of any class above the score that is
+            shown, averaged over the protocol's thresholds.
         is_best: Among the best, or among the worst.
         actions: Annotated in it.
         detections: Those worth showing, in the order of falling score.
@@ -42,7 +42,7 @@ class VideoStory:
     """
 
     sequence: FeatureSequence
-    average_map: float
+    average_f1: float
     is_best: bool
     actions: Instances
     detections: Detections
@@ -68,7 +68,9 @@ class Stories:
 def tell_stories(
     evidence: Evidence, *, protocol: Protocol, each: int = 3, ignore_ambiguous: bool = False
 ) -> Stories | None:
-    """Choose the best and the worst videos of the headline localizer.
+    """Choose the best and the worst annotated videos of the headline localizer, by their F1.
+
+    AP by class would not do: detections of classes that a video has no action of have none.
 
     Args:
         evidence: Whose export is still open.
@@ -83,14 +85,12 @@ def tell_stories(
         return None
     part = evidence.material.evaluation
     ambiguous = part.ambiguous if ignore_ambiguous else None
-    matches = match(
-        part.actions,
-        evidence.localization.localized[evidence.headline].detections,
-        [SHOWN_TIOU],
-        ambiguous=ambiguous,
-    )
+    found = evidence.localization.localized[evidence.headline].detections
+    matches = match(part.actions, found, [SHOWN_TIOU], ambiguous=ambiguous)
     min_score, best_f1 = _operating_point(matches)
-    averages = _averages(matches, protocol, ambiguous)
+    averages = _average_f1(
+        match(part.actions, found, TIOU[protocol], ambiguous=ambiguous), min_score
+    )
     ranked = sorted(averages, key=lambda video: (-averages[video], video))
     each = min(each, -(-len(ranked) // 2))
     best = ranked[:each]
@@ -99,7 +99,7 @@ def tell_stories(
     videos = tuple(
         VideoStory(
             sequence=(sequence := part.sequences[video]),
-            average_map=averages[video],
+            average_f1=averages[video],
             is_best=video in best,
             actions=part.actions.take(part.actions.videos == video),
             detections=matches.detections.take(shown & (matches.detections.videos == video)),
@@ -111,30 +111,28 @@ def tell_stories(
     return Stories(videos=videos, min_score=min_score, best_f1=best_f1)
 
 
-def _averages(
-    matches: Matches, protocol: Protocol, ambiguous: Instances | None
-) -> dict[str, float]:
-    """Average mAP of each annotated video by itself."""
-    of_video = _rows_by_video(matches.detections)
-    unclear = {} if ambiguous is None else by_video(ambiguous)
-    averages = {}
-    for video, rows in _rows_by_video(matches.ground_truth).items():
-        own = of_video.get(video)
-        found = no_detections() if own is None else matches.detections.take(own)
-        averages[video] = mean_average_precision(
-            matches.ground_truth.take(rows),
-            found,
-            tiou_thresholds=TIOU[protocol],
-            ambiguous=unclear.get(video),
-        ).mean
-    return averages
+def _average_f1(matches: Matches, min_score: float) -> dict[str, float]:
+    """F1 of each annotated video at or above a score, over all classes, mean of the thresholds."""
+    videos = np.unique(matches.ground_truth.videos.astype(str))
+    num_actions = _count_by_video(videos, matches.ground_truth.videos)
+    shown = matches.detections.scores >= min_score
+    values = np.zeros(len(videos))
+    for matched, ignored in zip(matches.matched, matches.ignored, strict=True):
+        counted = shown & ~ignored
+        num_shown = _count_by_video(videos, matches.detections.videos[counted])
+        num_right = _count_by_video(videos, matches.detections.videos[counted & (matched >= 0)])
+        values += 2 * num_right / (num_shown + num_actions)
+    averages = values / len(matches.tiou_thresholds)
+    return dict(zip(videos.tolist(), averages.tolist(), strict=True))
 
 
-def _rows_by_video(instances: Instances) -> dict[str, NDArray[np.int64]]:
-    names, numbers = np.unique(instances.videos.astype(str), return_inverse=True)
-    order = np.argsort(numbers, kind="stable")
-    borders = np.searchsorted(numbers[order], np.arange(1, len(names)))
-    return dict(zip(names.tolist(), np.split(order, borders), strict=True)) if len(names) else {}
+def _count_by_video(videos: NDArray[Any], of_rows: NDArray[Any]) -> NDArray[np.int64]:
+    """How many rows are of each of the sorted videos, int64 [V]; others are not counted."""
+    names, counts = np.unique(of_rows.astype(str), return_counts=True)
+    found = np.isin(names, videos)
+    totals = np.zeros(len(videos), dtype=np.int64)
+    totals[np.searchsorted(videos, names[found])] = counts[found]
+    return totals
 
 
 def _operating_point(matches: Matches) -> tuple[float, float]:

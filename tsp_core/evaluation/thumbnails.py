@@ -17,6 +17,7 @@ from tsp_core.video.files import local_video
 from tsp_core.video.reader import ClipReader
 from tsp_core.video.sampling import timeline_from_row
 from tsp_core.video.sandbox import DecodingLimits, run_sandboxed
+from tsp_core.video.trouble import MachineTroubleError
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def video_thumbnails(
     try:
         with local_video(row["uri"], row["content_hash"], cache_dir) as path:
             return run_sandboxed(draw_thumbnails, path, limits, dict(row), size, count)
-    except (VideoError, ObjectNotFoundError) as error:
+    except (VideoError, ObjectNotFoundError, MachineTroubleError) as error:  # frames are no figures
         logger.warning("%s: the report shows no frames of it: %s", row["video"], error)
         return ()
 

@@ -99,7 +99,7 @@ class Extractor:
 
         Raises:
             VideoError: The file cannot be decoded, or is not what the timeline says.
-            FeaturesError: A feature is not finite.
+            FeaturesError: A feature is not finite, or of another size than F.
         """
         grid = clip_grid(timeline, clip, stride)
         features = np.empty((len(grid), self.feature_size), dtype=np.float32)
@@ -117,6 +117,7 @@ class Extractor:
         with Prefetched(sent, size=_BATCHES_AHEAD) as batches:
             for batch in batches:
                 found = forward_features(self._encoder, batch.clips())
+                self._refuse_other_shape(found)
                 coming.append((batch.first_index, sent_to_host(found)))
                 if len(coming) > 1:  # the GPU has its next batch before this one is waited for
                     _store(features, *coming.popleft())
@@ -124,6 +125,13 @@ class Extractor:
             _store(features, first_index, last)
         self._refuse_not_finite(features, name or path.name)
         return VideoFeatures(features=features, grid=grid)
+
+    def _refuse_other_shape(self, found: torch.Tensor) -> None:
+        if found.shape[1:] != (self.feature_size,):
+            raise FeaturesError(
+                f"the encoder gives features of shape {tuple(found.shape[1:])} per clip, but its "
+                f"EncoderSpec says feature_size={self.feature_size}; correct it in the extension"
+            )
 
     def extract_row(
         self, row: Mapping[str, Any], clip: ClipConfig, stride: int, *, cache_dir: str | None = None

@@ -5,8 +5,10 @@ The export stage and `tsp features` share it. Memory is bounded by one video's f
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 from tsp_core.features.formats import FeatureWriter, find_format
 from tsp_core.features.manifest import FeatureSource, ManifestWriter, Quarantined
@@ -28,6 +30,8 @@ def folder_of_format(name: str) -> str:
 
 class FeatureFolder:
     """Writes the features of many videos; add them in the order of their names, then close.
+
+    As a context it lets go of its files after an error; what they hold then is of no use.
 
     Args:
         folder: An empty local folder.
@@ -57,6 +61,14 @@ class FeatureFolder:
             assert context is not None, "recipes need a context"
             self._writers.append(RECIPES[name](_made(folder / "recipes" / name), context))
         self._manifest = ManifestWriter(folder, source, files)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            with contextlib.suppress(Exception):
+                self.close({})
 
     @property
     def num_rows(self) -> int:

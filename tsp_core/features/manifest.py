@@ -126,8 +126,25 @@ class ManifestWriter:
                 name: entry.model_dump(mode="json") for name, entry in quarantined.items()
             },
         }
-        text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False)
-        (self._folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        (self._folder / MANIFEST).write_text(manifest_text(manifest), encoding="utf-8")
+
+
+def manifest_text(manifest: Mapping[str, Any]) -> str:
+    """Write a manifest: equal content gives equal bytes."""
+    return json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def write_times(path: Path, tables: Mapping[str, pa.Table]) -> None:
+    """Write the times of all rows as `ManifestWriter` does, from one table for each video.
+
+    Args:
+        path: Local file to write.
+        tables: Of the schema TIMES, by video.
+    """
+    writer = SealedWriter(path, TIMES_SCHEMA.with_metadata())
+    for _, table in sorted(tables.items()):
+        writer.write_table(table.cast(TIMES_SCHEMA.with_metadata()).combine_chunks())
+    writer.close()
 
 
 def _times_table(rows: FeatureRows) -> pa.Table:

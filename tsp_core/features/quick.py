@@ -2,74 +2,56 @@
 
 from __future__ import annotations
 
-import posixpath
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import Literal
 
-from tsp_core import storage
-from tsp_core.config import ClipConfig, Precision, RuntimeConfig
-from tsp_core.errors import VideoError
+from tsp_core.config import ClipConfig, EncoderConfig, Precision
+from tsp_core.features.asked import (
+    Clip,
+    Computing,
+    PathOrUri,
+    chosen_clip,
+    computing,
+    location,
+    locations,
+)
 from tsp_core.features.extraction import Extractor
-from tsp_core.features.folder import FeatureFolder
-from tsp_core.features.manifest import FeatureSource, Quarantined
-from tsp_core.features.rows import FeatureRows, facts_from_row
-from tsp_core.model.weights import open_encoder
-from tsp_core.video.files import file_name, local_video, validate_video_name
-from tsp_core.video.probe import probe
-from tsp_core.video.sandbox import DecodingLimits, run_sandboxed
-
-_LIMITS = DecodingLimits.of(RuntimeConfig())
-
-FileProgress = Callable[[int, int, str], None]
-"""Called with the videos done, all videos, and the name of the one that was just finished."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExtractionReport:
-    """What `extract_files` did.
-
-    Attributes:
-        source: Encoder, weights, clip and stride of the features.
-        out: Where the files are.
-        files: Their names below it.
-        videos: Rows of each video that has features.
-        quarantined: Why the others have none.
-    """
-
-    source: FeatureSource
-    out: str
-    files: tuple[str, ...]
-    videos: Mapping[str, int]
-    quarantined: Mapping[str, Quarantined]
+from tsp_core.features.given import given_videos, video_name
+from tsp_core.features.loose import LIMITS, FileProgress, Work, measured, write_features
+from tsp_core.features.loose import ExtractionReport as ExtractionReport
+from tsp_core.features.manifest import FeatureSource
+from tsp_core.features.rows import FeatureRows
+from tsp_core.model.weights import LoadedEncoder, open_encoder
 
 
 def extract_features(
-    video: str | Path,
+    video: PathOrUri,
     *,
-    checkpoint: str = "kinetics",
+    checkpoint: PathOrUri = "kinetics",
     encoder: str | None = None,
-    clip: ClipConfig | None = None,
+    clip: Clip | None = None,
     stride: int = 16,
     precision: Precision = "fp32",
     device: str = "auto",
     batch_size: int = 16,
-    mirror: str | None = None,
-    cache_dir: str | None = None,
+    truncated: Literal["quarantine", "keep"] = "quarantine",
+    mirror: PathOrUri | None = None,
+    cache_dir: PathOrUri | None = None,
 ) -> FeatureRows:
     """Compute the features of one video; nothing is written.
 
+    The video is decoded in worker processes with limits, so that a bad one is an error and no more.
+
     Args:
         video: Path or URI.
-        checkpoint: As of `extract_files`.
-        encoder: Name of the encoder; by default it is told from the checkpoint.
-        clip: What one clip is; the released settings by default.
+        checkpoint: As of `extract_files`, and all that follow.
+        encoder: Name of the encoder.
+        clip: What one clip is.
         stride: Sampled frames between the starts of clips.
         precision: Arithmetic of the encoder.
-        device: "auto", "cpu" or "cuda".
+        device: "auto", "cpu", "cuda" or "cuda:NUMBER".
         batch_size: Clips per forward pass.
+        truncated: What becomes of a file that breaks off: nothing, or its frames are used.
         mirror: Folder or URI prefix with published weight files.
         cache_dir: Local folder for what is fetched from remote stores.
 
@@ -79,148 +61,108 @@ def extract_features(
     Raises:
         VideoError: The video cannot be used.
         WeightsError: The weights cannot be had, or fit another encoder.
-        ConfigError: There is no such device, or the precision does not work on it.
+        ConfigError: An argument is wrong, there is no such device, or the precision does not work
+            on it.
     """
-    loaded = open_encoder(checkpoint, name=encoder, mirror=mirror, cache_dir=cache_dir)
-    extractor = Extractor(
-        loaded.encoder,
-        loaded.feature_size,
-        device=device,
-        precision=precision,
-        batch_size=batch_size,
-    )
-    uri = str(video)
-    row = _measured(posixpath.splitext(posixpath.basename(uri))[0], uri, cache_dir)
-    return extractor.extract_row(row, clip or ClipConfig(), stride, cache_dir=cache_dir)
+    uri = location("video", video)
+    values = {"checkpoint": checkpoint, "encoder": encoder, "stride": stride}
+    values |= {"precision": precision, "device": device, "batch_size": batch_size}
+    values |= {"truncated": truncated, "mirror": mirror, "cache_dir": cache_dir}
+    asked = computing(values)
+    chosen = chosen_clip(clip, asked)
+    extractor = _extractor(_opened(asked), asked)
+    row = measured(video_name(uri), uri, asked)
+    return extractor.extract_row(row, chosen, asked.stride, cache_dir=asked.cache_dir)
 
 
 def extract_files(
-    videos: Sequence[str],
+    videos: PathOrUri | Sequence[PathOrUri],
     *,
-    checkpoint: str,
-    out: str,
+    checkpoint: PathOrUri,
+    out: PathOrUri,
     encoder: str | None = None,
-    clip: ClipConfig | None = None,
+    clip: Clip | None = None,
     stride: int = 16,
     precision: Precision = "fp32",
     format: str = "npy",
     device: str = "auto",
     batch_size: int = 16,
-    mirror: str | None = None,
-    cache_dir: str | None = None,
+    truncated: Literal["quarantine", "keep"] = "quarantine",
+    mirror: PathOrUri | None = None,
+    cache_dir: PathOrUri | None = None,
     progress: FileProgress | None = None,
 ) -> ExtractionReport:
     """Compute the features of video files and write them with a manifest and exact times.
 
-    A file that cannot be used is reported and the others go on. A video's name is its file's name
-    without the ending.
+    A file that cannot be used is reported and the others go on; where none can, nothing is
+    written. A video's name is its file's name without the ending; of several files with one name,
+    in the order given, the first that can be used is.
 
     Args:
-        videos: Paths or URIs.
+        videos: Paths or URIs, or a single one: files, folders with all videos below them, glob
+            patterns.
         checkpoint: Path or URI of a checkpoint or weights file, the name of a released checkpoint,
             'kinetics', or 'random:SEED'.
-        out: Folder or URI prefix; files there are replaced.
-        encoder: Name of the encoder; by default it is told from the checkpoint.
-        clip: What one clip is; the released settings by default.
+        out: Folder or URI prefix. Features of the same settings that it holds stay, those of the
+            videos given are replaced.
+        encoder: Name of the encoder; by default it is told from the checkpoint, and is that of a
+            configuration (r2plus1d_34) for 'kinetics'. 'random:SEED' needs a name.
+        clip: What one clip is. By default as the checkpoint was trained, and the released settings
+            where it does not say; a mapping, such as `{"frame_rate": 30}`, replaces some of these.
+            A warning tells when it differs from training.
         stride: Sampled frames between the starts of clips.
         precision: Arithmetic of the encoder.
         format: File format.
-        device: "auto", "cpu" or "cuda".
+        device: "auto", "cpu", "cuda" or "cuda:NUMBER".
         batch_size: Clips per forward pass.
+        truncated: What becomes of a file that breaks off: nothing, or its frames are used.
         mirror: Folder or URI prefix with published weight files.
         cache_dir: Local folder for what is fetched from remote stores.
         progress: Called after each video.
 
     Raises:
         WeightsError: The weights cannot be had, or fit another encoder.
-        ConfigError: There is no such device, or the precision does not work on it.
-        StorageError: The files cannot be written.
+        ConfigError: An argument is wrong, there is no such device, the precision does not work on
+            it, a folder or pattern has no videos, or `out` holds features of other settings.
+        StorageError: The files cannot be written, or a folder of videos not be listed.
+        StorageUnavailableError: A store does not answer.
     """
-    clip = clip or ClipConfig()
-    loaded = open_encoder(checkpoint, name=encoder, mirror=mirror, cache_dir=cache_dir)
-    extractor = Extractor(
-        loaded.encoder,
-        loaded.feature_size,
-        device=device,
-        precision=precision,
-        batch_size=batch_size,
-        limits=_LIMITS,
-    )
+    uris, to = locations("videos", videos), location("out", out)
+    values = {"checkpoint": checkpoint, "encoder": encoder, "stride": stride, "format": format}
+    values |= {"precision": precision, "device": device, "batch_size": batch_size}
+    values |= {"truncated": truncated, "mirror": mirror, "cache_dir": cache_dir}
+    asked = computing(values)
+    files = given_videos(uris)
+    return write_features(files, _work(asked, chosen_clip(clip, asked)), to, progress)
+
+
+def _work(asked: Computing, clip: ClipConfig) -> Work:
+    loaded = _opened(asked)
     source = FeatureSource(
         encoder=loaded.name,
         feature_size=loaded.feature_size,
         checkpoint=loaded.identity,
         clip=clip,
-        stride=stride,
-        precision=precision,
+        stride=asked.stride,
+        precision=asked.precision,
     )
-    work = _Work(extractor=extractor, source=source, cache_dir=cache_dir, progress=progress)
-    return _write(videos, work, format, out)
+    return Work(extractor=_extractor(loaded, asked), source=source, asked=asked)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Work:
-    """What is done to each video, and who wants to know."""
-
-    extractor: Extractor
-    source: FeatureSource
-    cache_dir: str | None
-    progress: FileProgress | None
+def _opened(asked: Computing) -> LoadedEncoder:
+    """Open an encoder; of those that Kinetics weights are published for, a configuration's."""
+    is_default = asked.encoder is None and asked.checkpoint == "kinetics"
+    name = EncoderConfig().name if is_default else asked.encoder
+    return open_encoder(asked.checkpoint, name=name, mirror=asked.mirror, cache_dir=asked.cache_dir)
 
 
-def _write(videos: Sequence[str], work: _Work, format: str, out: str) -> ExtractionReport:
-    """Compute the features of all videos aside, then move the files to where they belong."""
-    named, quarantined = _named(videos)
-    done: dict[str, int] = {}
-    with tempfile.TemporaryDirectory(prefix="tsp-features-") as temporary:
-        folder = FeatureFolder(Path(temporary), work.source, {format: ""})
-        for count, (name, uri) in enumerate(sorted(named.items()), start=1):
-            try:
-                done[name] = _extract(name, uri, folder, work)
-            except VideoError as error:
-                quarantined[name] = Quarantined(code=error.code, reason=error.reason)
-            if work.progress is not None:
-                work.progress(count, len(named), name)
-        files = folder.close(quarantined)
-        for relative, path in files.items():
-            storage.upload(path, storage.join(out, relative))
-    return ExtractionReport(
-        source=work.source, out=out, files=tuple(files), videos=done, quarantined=quarantined
+def _extractor(loaded: LoadedEncoder, asked: Computing) -> Extractor:
+    """Decode in worker processes with limits, so that a bad video is an error and no more."""
+    return Extractor(
+        loaded.encoder,
+        loaded.feature_size,
+        device=asked.device,
+        precision=asked.precision,
+        batch_size=asked.batch_size,
+        limits=LIMITS,
     )
-
-
-def _extract(name: str, uri: str, folder: FeatureFolder, work: _Work) -> int:
-    """Measure a video and write its features; returns the number of rows."""
-    row = _measured(name, uri, work.cache_dir)
-    rows = work.extractor.extract_row(
-        row, work.source.clip, work.source.stride, cache_dir=work.cache_dir
-    )
-    folder.write(rows, facts_from_row(row))
-    return len(rows.features)
-
-
-def _measured(name: str, uri: str, cache_dir: str | None) -> dict[str, Any]:
-    """Measure a video by decoding it: a row of the videos table."""
-    with local_video(uri, None, cache_dir) as path:
-        found = run_sandboxed(probe, path, _LIMITS, max_pixels=_LIMITS.max_pixels(path))
-        return {**found.as_row(), "video": name, "uri": uri}
-
-
-def _named(videos: Sequence[str]) -> tuple[dict[str, str], dict[str, Quarantined]]:
-    """Name each video after its file; a second one of the same name is refused."""
-    named: dict[str, str] = {}
-    refused: dict[str, Quarantined] = {}
-    for uri in videos:
-        name = posixpath.splitext(file_name(uri))[0]
-        try:
-            validate_video_name(name)
-            if named.get(name, uri) != uri:
-                raise VideoError(
-                    "duplicate_name", f"another file is called {name!r} too; rename one of them"
-                )
-        except VideoError as error:
-            shown = "/".join(storage.redact(uri).rstrip("/").split("/")[-2:])  # no absolute path
-            refused[shown] = Quarantined(code=error.code, reason=error.reason)
-        else:
-            named[name] = uri
-    return named, refused

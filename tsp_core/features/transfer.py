@@ -7,6 +7,7 @@ once, whatever the stride. On the CPU nothing is copied.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -56,7 +57,7 @@ class HostFeatures:
 
 def sent_to_device(batches: Iterator[ClipBatch], device: torch.device) -> Iterator[DeviceBatch]:
     """Start the copy of each batch as it comes."""
-    stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+    stream = _copy_stream(device) if device.type == "cuda" else None
     for batch in batches:
         if stream is None:
             clips, arrived = batch.clips, None
@@ -65,6 +66,12 @@ def sent_to_device(batches: Iterator[ClipBatch], device: torch.device) -> Iterat
                 clips = copied_once(batch.clips, device, pinned=True)
                 arrived = stream.record_event()
         yield DeviceBatch(first_index=batch.first_index, coming=clips, arrived=arrived)
+
+
+@functools.cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all videos: memory is kept for the stream that it was used on, and not for others."""
+    return torch.cuda.Stream(device)
 
 
 def sent_to_host(features: torch.Tensor) -> HostFeatures:

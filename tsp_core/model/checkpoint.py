@@ -8,22 +8,32 @@ for files without it, the same is told from the tensors' shapes and from `args`.
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from tsp_core import storage
 from tsp_core.draws import seeded_draws
-from tsp_core.errors import WeightsError
+from tsp_core.errors import StorageError, WeightsError
 from tsp_core.model.checkpoint_info import CheckpointInfo, read_info, released_args
 from tsp_core.model.files import ParsedWeights, fetch, read_parsed, write_deterministic
 from tsp_core.model.heads import TSPModel
 from tsp_core.model.identity import WeightsSource, weights_identity, weights_source
 from tsp_core.model.weights import check_encoder, encoder_from_state
 
-__all__ = ["CheckpointInfo", "LoadedCheckpoint", "load_checkpoint", "save_checkpoint"]
+__all__ = [
+    "CheckpointInfo",
+    "LoadedCheckpoint",
+    "check_weights_file",
+    "load_checkpoint",
+    "save_checkpoint",
+]
 
 _OWN_KEYS = frozenset({"model", "epoch", "args", "tsp"})
+_PICKLE = b"\x80"
+"""First byte of what PyTorch wrote before 1.6, a pickle; since then it writes ZIP archives."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +87,48 @@ def save_checkpoint(
         **extra,
     }
     write_deterministic(target, content)
+
+
+def check_weights_file(source: WeightsSource, encoder: str) -> None:
+    """Find out before anything is computed that a file cannot be used as weights.
+
+    A local file is read as it will be when it is used. Of a remote one only the directory at the
+    end of the archive is; one whose SHA-256 is known is checked when it is fetched.
+
+    Args:
+        source: A file, or drawn weights, which always can be used.
+        encoder: The encoder that it has to be of.
+
+    Raises:
+        WeightsError: It is not there, no weights file, damaged, or of another encoder.
+        StorageUnavailableError: The store does not answer.
+    """
+    if source.uri is None:
+        return
+    if storage.is_local(source.uri):
+        state = read_parsed(fetch(source)).encoder
+        check_encoder(state, asked=encoder, label=source.label)
+        return
+    if source.sha256_prefix is not None:
+        return
+    try:
+        looks_right = storage.read_with(source.uri, _is_weights_file)
+    except StorageError as error:
+        raise WeightsError(f"{source.label}: cannot read: {error}; {source.fix}") from None
+    if not looks_right:
+        raise WeightsError(
+            f"{source.label}: not a weights file, or damaged: it is neither an archive nor a "
+            "pickle of PyTorch; name a checkpoint, or fetch it anew"
+        )
+
+
+def _is_weights_file(file: IO[bytes]) -> bool:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return any(name.endswith("/data.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile:  # of a file that breaks off, too
+        file.seek(0)  # last, as stores read ahead
+        return file.read(1) == _PICKLE
 
 
 def load_checkpoint(

@@ -23,6 +23,7 @@ import torch
 from tsp_core import storage
 from tsp_core.errors import StorageError, StorageUnavailableError, WeightsError
 from tsp_core.model.identity import WeightsSource, weights_identity
+from tsp_core.storage import faults
 
 State = dict[str, torch.Tensor]
 
@@ -56,18 +57,43 @@ def fetch(source: WeightsSource, *, cache_dir: str | None = None) -> Path:
     is fetched anew.
 
     Raises:
-        WeightsError: No such file, or its SHA-256 is not the expected one.
+        WeightsError: No such file, its SHA-256 is not the expected one, it may not be read, or
+            there is no way to the internet address that it has.
         StorageUnavailableError: The store does not answer; trying again later may help.
     """
     assert source.uri is not None, "drawn weights have no file"
     if storage.is_local(source.uri):
-        path = storage.local_path(source.uri)
-        if not path.is_file():
-            raise WeightsError(f"{source.label}: no file {path}; {source.fix}")
-        _verify(path, source)
-        return path
-    with _explained(source):
-        return _fetch_remote(source, Path(cache_dir) if cache_dir else default_cache_dir())
+        with _explained(source), faults.translated(source.uri, "read"):
+            return _checked(storage.local_path(source.uri), source)
+    folder = Path(cache_dir) if cache_dir else default_cache_dir()
+    with _explained(source), faults.translated(str(folder), "use the cache"):
+        if not _is_public(source):
+            return _fetch_remote(source, folder)
+        with faults.public(_advice(source)):
+            return _fetch_remote(source, folder)
+
+
+def _checked(path: Path, source: WeightsSource) -> Path:
+    if not path.is_file():
+        what = f"{path} is a folder" if path.is_dir() else f"no file {path}"
+        raise WeightsError(f"{source.label}: {what}; {source.fix}")
+    path.open("rb").close()  # who reads it later would call it damaged
+    _verify(path, source)
+    return path
+
+
+def _is_public(source: WeightsSource) -> bool:
+    """Whether it is fetched from where it is published; a mirror may come back after a restart."""
+    return source.published is not None and source.uri == source.published.url
+
+
+def _advice(source: WeightsSource) -> str:
+    if source.published is None:
+        return source.fix
+    return (
+        f"without internet, put {source.published.filename} into a folder and set `mirror` "
+        "(encoder.mirror, --mirror) to it"
+    )
 
 
 def _fetch_remote(source: WeightsSource, cache_dir: Path) -> Path:
@@ -116,6 +142,8 @@ def _explained(source: WeightsSource) -> Iterator[None]:
         raise WeightsError(f"{source.label}: {error}; {source.fix}") from error
     except StorageUnavailableError as error:
         message = f"{source.label}: {error}; {source.fix}"
+        if _is_public(source) and faults.is_unreachable(error):  # no retry brings the internet
+            raise WeightsError(message) from error
         raise StorageUnavailableError(message) from error
 
 
@@ -150,11 +178,10 @@ def _load(path: Path) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # the restricted unpickler fails in many ways on damaged files
-        first_line = (str(error) or type(error).__name__).strip().splitlines()[0]
         raise WeightsError(
             f"{path}: refused: not a weights file, damaged, or with objects other than tensors "
-            f"and plain values in it, which could run code ({first_line}); fetch it anew or save "
-            "its state dict alone"
+            "and plain values in it, which could run code; fetch it anew or save its state dict "
+            "alone"
         ) from error
 
 

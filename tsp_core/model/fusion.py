@@ -2,8 +2,11 @@
 
 - Batch normalisation is folded into the convolution before it.
 - On the CPU a convolution also adds the shortcut and takes the ReLU, while its output is at hand.
+- On the CPU convolutions of three taps take a third or a half of the products
+  (`tsp_core.model.winograd`), where the processor has vectors to do so.
 - On the CPU temporal (k,1,1) convolutions are computed as 2-D ones over (time, pixels): the same
-  sums over the same memory, for which the fp32 kernels are three to four times as fast.
+  sums over the same memory, for which the fp32 kernels are three to four times as fast. With AMX
+  they stay 3-D in bf16, for which its kernels are the faster ones.
 - On the CPU a group of layers works on few clips at a time, so that activations stay in the cache
   and in memory that the allocator keeps: beyond 32 MB it returns each block to the system, and the
   next activation pays a page fault for every 4 kB.
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 import operator
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -20,6 +24,10 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from tsp_core.model.vector_code import multiplies_tiles
+from tsp_core.model.winograd import WinogradConv
+from tsp_core.model.winograd_forms import form_of
 
 _ACTIVATION_BYTES = 32 << 20
 """The largest block that glibc keeps for reuse; also about the cache of a small processor."""
@@ -42,12 +50,17 @@ def fold_batch_norms(module: nn.Module) -> fx.GraphModule:
     return _finished(traced)
 
 
-def fuse_for_cpu(module: nn.Module) -> CacheSized:
-    """Fold batch normalisations, shortcuts and ReLUs into the convolutions of a part."""
+def fuse_for_cpu(module: nn.Module, dtype: torch.dtype = torch.float32) -> CacheSized:
+    """Fold batch normalisations, shortcuts and ReLUs into the convolutions of a part.
+
+    Args:
+        module: In evaluation mode, with fp32 weights.
+        dtype: What the part will compute in, once its weights are converted.
+    """
     traced = fold_batch_norms(module)
     order = {node: index for index, node in enumerate(traced.graph.nodes)}
     for node, conv in _convolutions(traced):
-        fused = FusedConv(conv)
+        fused = FusedConv(conv, dtype)
         traced.set_submodule(str(node.target), fused)
         user = _only_user(node)
         if user is not None and user.target in (operator.add, operator.iadd):
@@ -68,8 +81,9 @@ def fuse_for_cpu(module: nn.Module) -> CacheSized:
 class FusedConv(nn.Module):
     """A 3-D convolution with an optional addition and ReLU after it.
 
-    It calls oneDNN's fused kernels, which `torch.compile` uses too; where a processor or a build of
-    torch lacks them, one operation after the other gives the same.
+    It calls the project's own kernels for filters of three taps, and otherwise oneDNN's fused
+    ones, which `torch.compile` uses too; where a processor or a build of torch lacks them, one
+    operation after the other gives the same.
 
     Attributes:
         has_relu: Whether a ReLU follows.
@@ -79,12 +93,13 @@ class FusedConv(nn.Module):
     has_relu = False
     overwrites_shortcut = False
 
-    def __init__(self, conv: nn.Conv3d) -> None:
+    def __init__(self, conv: nn.Conv3d, dtype: torch.dtype) -> None:
         super().__init__()
         assert isinstance(conv.padding, tuple)
         weight = conv.weight.detach()
         self._is_temporal = conv.kernel_size[1:] == conv.stride[1:] == conv.dilation[1:] == (1, 1)
         self._is_temporal &= conv.padding[1:] == (0, 0) and conv.kernel_size[0] > 1
+        self._is_temporal &= dtype != torch.bfloat16 or not multiplies_tiles()
         dims = slice(0, 2) if self._is_temporal else slice(0, 3)  # the 2nd of 2-D ones: all pixels
         layout = torch.channels_last if self._is_temporal else torch.channels_last_3d
         weight = weight.squeeze(4) if self._is_temporal else weight
@@ -94,41 +109,88 @@ class FusedConv(nn.Module):
         self._stride = list(conv.stride[dims])
         self._dilation = list(conv.dilation[dims])
         self._groups = conv.groups
+        self._axes = list(
+            zip(conv.kernel_size, conv.stride, conv.padding, conv.dilation, strict=True)
+        )
+        self._winograd = self._few_products(conv, dtype)
 
     def forward(self, x: torch.Tensor, shortcut: torch.Tensor | None = None) -> torch.Tensor:
         """Compute [B, C, L, H, W] in channels-last memory."""
-        found = self._fused(self._view(x), None if shortcut is None else self._view(shortcut))
+        if shortcut is None or shortcut.shape == self._output_shape(x):
+            return self._computed(x, shortcut, has_relu=self.has_relu)
+        found = self._computed(x, None, has_relu=False) + shortcut  # one of them is repeated
+        return found.relu_() if self.has_relu else found
+
+    def _computed(
+        self, x: torch.Tensor, shortcut: torch.Tensor | None, *, has_relu: bool
+    ) -> torch.Tensor:
+        shape = (x.shape[0], *x.shape[2:])
+        seen = (shape[0], 1, shape[1], shape[2] * shape[3]) if self._is_temporal else shape
+        if self._winograd is not None and self._winograd.suits(x.dtype, *seen[1:]):
+            channels = self.weight.shape[0]
+            pixels = _pixels(x).view(*seen, x.shape[1])
+            added = None if shortcut is None else _pixels(shortcut).view(*seen, channels)
+            out = added if self._may_overwrite(x, shortcut) else None
+            found = self._winograd(pixels, added, has_relu=has_relu, out=out)
+            return found.view(*shape, channels).movedim(-1, 1)
+        added = None if shortcut is None else self._view(shortcut)
+        found = self._fused(self._view(x), added, has_relu=has_relu)
         return _channels_last(found, (found.shape[2], *x.shape[3:])) if self._is_temporal else found
+
+    def _output_shape(self, x: torch.Tensor) -> tuple[int, ...]:
+        sizes = (
+            (size + 2 * padding - dilation * (taps - 1) - 1) // stride + 1
+            for size, (taps, stride, padding, dilation) in zip(x.shape[2:], self._axes, strict=True)
+        )
+        return (x.shape[0], self.weight.shape[0], *sizes)
+
+    def _few_products(self, conv: nn.Conv3d, dtype: torch.dtype) -> WinogradConv | None:
+        taps = conv.weight.movedim(4, 2) if self._is_temporal else conv.weight
+        is_plain = conv.groups == 1 and set(conv.stride) == set(conv.dilation) == {1}
+        is_plain &= conv.padding == tuple(size // 2 for size in conv.kernel_size)
+        form = form_of(taps.shape, dtype) if is_plain else None
+        return None if form is None else WinogradConv(taps, conv.bias, form)
+
+    def _may_overwrite(self, x: torch.Tensor, shortcut: torch.Tensor | None) -> bool:
+        """Tell whether the shortcut is not read any more, as the input in another guise either."""
+        if shortcut is None or not self.overwrites_shortcut:
+            return False
+        return x.untyped_storage().data_ptr() != shortcut.untyped_storage().data_ptr()
 
     def _view(self, x: torch.Tensor) -> torch.Tensor:
         length, height, width = x.shape[2:]
         shape = (length, height * width) if self._is_temporal else (length, height, width)
         return _channels_last(x, shape)
 
-    def _fused(self, x: torch.Tensor, shortcut: torch.Tensor | None) -> torch.Tensor:
-        if not has_fused_kernels(x.dtype):
-            return self._one_by_one(x, shortcut)
+    def _fused(
+        self, x: torch.Tensor, shortcut: torch.Tensor | None, *, has_relu: bool
+    ) -> torch.Tensor:
+        has_kernel = shortcut is None or self._groups == 1
+        if not has_kernel or not has_fused_kernels(x.dtype):
+            return self._one_by_one(x, shortcut, has_relu=has_relu)
         kernels: Any = torch.ops.mkldnn
         settings = (self._padding, self._stride, self._dilation, self._groups)
-        relu = "relu" if self.has_relu else "none"
         weights = (self.weight, self.bias, *settings)
-        added: tuple[Any, ...] = ("add", 1.0, relu, [], "")
+        added: tuple[Any, ...] = ("add", 1.0, "relu" if has_relu else None, [], "")
         if shortcut is None:
+            relu = "relu" if has_relu else "none"
             found = kernels._convolution_pointwise(x, *weights, relu, [], "")
-        elif self.overwrites_shortcut:
+        elif self._may_overwrite(x, shortcut):
             found = kernels._convolution_pointwise_.binary(shortcut, x, *weights, *added)
         else:
             found = kernels._convolution_pointwise.binary(x, shortcut, *weights, *added)
         return cast(torch.Tensor, found)
 
-    def _one_by_one(self, x: torch.Tensor, shortcut: torch.Tensor | None) -> torch.Tensor:
+    def _one_by_one(
+        self, x: torch.Tensor, shortcut: torch.Tensor | None, *, has_relu: bool
+    ) -> torch.Tensor:
         convolve = F.conv2d if self._is_temporal else F.conv3d
         found = convolve(
             x, self.weight, self.bias, self._stride, self._padding, self._dilation, self._groups
         )
         if shortcut is not None:
             found += shortcut
-        return found.relu_() if self.has_relu else found
+        return found.relu_() if has_relu else found
 
 
 def _channels_last(x: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
@@ -136,8 +198,12 @@ def _channels_last(x: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
 
     It goes by the strides, which views leave as they like where a dimension has size 1.
     """
-    pixels = x.movedim(1, -1).reshape(-1)
-    return pixels.view(x.shape[0], *shape, x.shape[1]).movedim(-1, 1)
+    return _pixels(x).view(x.shape[0], *shape, x.shape[1]).movedim(-1, 1)
+
+
+def _pixels(x: torch.Tensor) -> torch.Tensor:
+    """View [B, C, ...] as its memory, channels last."""
+    return x.movedim(1, -1).reshape(-1)
 
 
 def has_fused_kernels(dtype: torch.dtype) -> bool:
@@ -164,6 +230,8 @@ class CacheSized(nn.Module):
 
     def _clips_at_a_time(self, x: torch.Tensor) -> int:
         shape = x.shape[1:]
+        if len(x) == 0:
+            return 1
         if shape not in self._bytes_per_clip:
             measured = _LargestActivation(self.part)
             measured.run(x[:1])
@@ -216,9 +284,13 @@ class _LargestActivation(fx.Interpreter):
 
 
 def _convolutions(traced: fx.GraphModule) -> Iterator[tuple[fx.Node, nn.Conv3d]]:
-    for node in list(traced.graph.nodes):
-        conv = _layer(traced, node)
-        if isinstance(conv, nn.Conv3d) and conv.padding_mode == "zeros":
+    """Those that are used once: what follows one use of a layer need not follow another."""
+    layers = {node: _layer(traced, node) for node in traced.graph.nodes}
+    uses = Counter(id(layer) for layer in layers.values())
+    for node, conv in layers.items():
+        if not isinstance(conv, nn.Conv3d) or uses[id(conv)] > 1:
+            continue
+        if conv.padding_mode == "zeros":
             yield node, conv
 
 

@@ -56,7 +56,7 @@ class WeightsSource:
             return "check the path or URI"
         return (
             f"where {self.published.url} cannot be reached, put {self.published.filename} into a "
-            "folder (or below any URI prefix) and set `mirror` (encoder.mirror) to it"
+            "folder (or below any URI prefix) and set `mirror` (encoder.mirror, --mirror) to it"
         )
 
 
@@ -79,7 +79,9 @@ def weights_source(
         WeightsError: There are no such weights, or they are of another encoder.
     """
     if encoder is None and (weights == "kinetics" or weights.startswith("random:")):
-        raise WeightsError(f"weights {weights!r}: name the encoder too, as in r2plus1d_34")
+        raise WeightsError(
+            f"weights {weights!r}: name the encoder too (--encoder, encoder=), as in r2plus1d_34"
+        )
     if weights.startswith("random:"):
         return WeightsSource(weights=weights, seed=_seed(weights))
     published = _published(weights, encoder)
@@ -162,7 +164,7 @@ def _refuse_unknown_name(weights: str) -> None:
     """Give a word that is neither a name nor a path the message it deserves."""
     if "/" in weights or "." in weights or storage.exists(weights):
         return
-    names = ["kinetics", *released_files()]
+    names = ["kinetics", *released_files(), "random:SEED"]
     close = difflib.get_close_matches(weights, names, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"the names are {', '.join(names)}"
     raise WeightsError(f"weights {weights!r}: neither a file nor a known name; {hint}")

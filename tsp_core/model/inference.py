@@ -6,6 +6,7 @@ Measured per clip against the default layout: fp32 within 1e-6 relative, bf16 wi
 - channels-last memory, in which the convolution kernels work without copies;
 - bf16 weights and activations where asked for (GPUs, and processors with AVX512-BF16 or AMX; on
   other processors bf16 is computed in fp32, which is what their bf16 kernels do, only slowly);
+- convolutions with a third of the products (`tsp_core.model.winograd`);
 - layers folded together and run on few clips at a time (`tsp_core.model.fusion`);
 - on a GPU, if asked for, compilation by `torch.compile`. On a CPU it gains nothing over the above
   (docs/performance.md) and needs a C++ compiler.
@@ -14,6 +15,7 @@ Measured per clip against the default layout: fp32 within 1e-6 relative, bf16 wi
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 import os
 import threading
@@ -122,18 +124,18 @@ def _exact_kernels(device: torch.device) -> Iterator[None]:
 def _for_cpu(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Rewrite an encoder, if it has the parts of a ResNet."""
     if all(isinstance(getattr(module, name, None), nn.Module) for name in _PARTS):
-        module = _rewritten(module, _with_fused_parts)
+        module = _rewritten(module, functools.partial(_with_fused_parts, dtype=dtype))
     module = module.to(dtype)  # only now: batch norms are folded in the weights' own precision
     arrange_channels_last(module)
     return module
 
 
-def _with_fused_parts(module: nn.Module) -> nn.Module:
+def _with_fused_parts(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Fuse part by part; the stem's output is the largest, so layer 1 goes with it."""
     parts: dict[str, nn.Module] = {name: getattr(module, name) for name in _PARTS}
     first = nn.Sequential(parts.pop("stem"), parts.pop("layer1"))
-    fused = {"stem": fuse_for_cpu(first), "layer1": nn.Identity()}
-    fused |= {name: fuse_for_cpu(part) for name, part in parts.items()}
+    fused = {"stem": fuse_for_cpu(first, dtype), "layer1": nn.Identity()}
+    fused |= {name: fuse_for_cpu(part, dtype) for name, part in parts.items()}
     for name, part in fused.items():
         setattr(module, name, part)
     return module

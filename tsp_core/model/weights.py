@@ -93,6 +93,7 @@ def open_encoder(
 
 def detect_encoder(state: Mapping[str, torch.Tensor]) -> str | None:
     """Name the encoder whose tensors have exactly these names and shapes, or None."""
+    extensions.load_extensions(extensions.from_environment())
     shapes = _shapes(state)
     return next((name for name in ENCODERS if _expected_shapes(name) == shapes), None)
 

@@ -7,21 +7,24 @@ Publishes `segments.parquet` (`SEGMENTS`), `classes.json` (labels in index order
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tsp_core import artifacts
 from tsp_core.annotations.judging import SegmentRules, check_subsets, judge_segment
-from tsp_core.annotations.matching import KnownVideo
+from tsp_core.annotations.likeness import alike, alike_line
+from tsp_core.annotations.matching import KnownVideo, match_videos
 from tsp_core.annotations.records import AnnotatedVideo
 from tsp_core.annotations.registry import content_digest, find_format, read_annotations
 from tsp_core.annotations.segments import SegmentSet, build_segments
 from tsp_core.annotations.tables import problems_table, segments_table
 from tsp_core.artifacts import ArtifactRef, Recipe
 from tsp_core.config import AnnotateConfig, Config, recipe_fields
-from tsp_core.errors import ConfigError
+from tsp_core.errors import ConfigError, TransientError
 from tsp_core.schemas import PROBLEMS, SEGMENTS, read_table, write_table
 from tsp_core.stages.base import (
     Inputs,
@@ -34,8 +37,12 @@ from tsp_core.stages.base import (
     no_progress,
     planned,
 )
+from tsp_core.video.listing import list_sources
 
-VERSION = 2
+VERSION = 3
+_LISTS = (".csv", ".parquet")
+_MOST_PLACES = 100  # folders and files to look at before a run begins
+_log = logging.getLogger(__name__)
 
 
 def plan(config: Config, inputs: Inputs) -> Plan:
@@ -61,11 +68,41 @@ def read(config: Config) -> list[AnnotatedVideo]:
     """Read the annotations and refuse what is wrong with them whatever the videos are.
 
     Needs no other stage's output, so that a run can fail by it before the first video is decoded.
+    Of classes that look the same it warns.
 
     Raises:
         AnnotationError: Naming the file, the place, the value and the fix.
         ConfigError: No annotations are configured.
     """
+    annotated = _read(config)
+    labels = {segment.label for video in annotated for segment in video.segments}
+    if groups := alike(label for label in labels if label is not None):
+        _log.warning("annotate: %s", alike_line(groups))
+    return annotated
+
+
+def check_names(config: Config, annotated: Sequence[AnnotatedVideo]) -> None:
+    """Refuse annotations of other videos before those that are there are decoded.
+
+    The files are listed for it, as ingest lists them; what a list file names is not looked up.
+
+    Raises:
+        AnnotationError: No annotated video is among the files.
+    """
+    videos = config.ingest.videos or ()
+    given = [videos] if isinstance(videos, str) else videos
+    is_list = len(given) > _MOST_PLACES or any(uri.lower().endswith(_LISTS) for uri in given)
+    if not given or is_list:
+        return  # looking all files of a list up may take minutes
+    try:
+        names = [source.name for source in list_sources(config.ingest)]
+    except (ConfigError, TransientError):
+        return  # ingest says it, or tries again
+    known = {name: KnownVideo(name=name, duration_seconds=None) for name in names}
+    match_videos(annotated, known, config.annotate.video_prefix)
+
+
+def _read(config: Config) -> list[AnnotatedVideo]:
     section = config.annotate
     annotated = read_annotations(_source(section), section.format)
     check_subsets(annotated)
@@ -90,7 +127,7 @@ def finish(
         AnnotationError: Naming the file, the place, the value and the fix.
     """
     section = config.annotate
-    annotated = read(config)
+    annotated = _read(config)
     progress(_progress(0, len(annotated), "annotations read"))
     found = build_segments(annotated, _known_videos(inputs["ingest"]), _rules(section))
     progress(_progress(len(annotated), len(annotated), f"{len(found.segments)} segments"))

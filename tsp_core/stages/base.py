@@ -46,6 +46,8 @@ class Plan(Frozen):
     Attributes:
         recipe: What determines the stage's artifact.
         existing: The artifact, when it is published already; then nothing is left to do.
+        usable: The artifact of an earlier run, up to date but for failures that may have passed,
+            which this plan tries again; stages after this one can go on from it meanwhile.
         shards: Batches that are not done yet.
         done: Result objects of batches that were done by earlier runs.
         num_items: Items (videos) in all.
@@ -55,11 +57,17 @@ class Plan(Frozen):
 
     recipe: Recipe
     existing: ArtifactRef | None = None
+    usable: ArtifactRef | None = None
     shards: tuple[Shard, ...] = ()
     done: tuple[str, ...] = ()
     num_items: int = 0
     num_items_done: int = 0
     notes: tuple[str, ...] = ()
+
+    @property
+    def current(self) -> ArtifactRef | None:
+        """What is up to date for the stages after this one."""
+        return self.existing or self.usable
 
 
 class ShardReport(Frozen):

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tsp_core import artifacts
+from tsp_core.annotations.subsets import check_subset, videos_by_subset
 from tsp_core.artifacts import ArtifactRef, Recipe
 from tsp_core.config import Config, recipe_fields
 from tsp_core.evaluation.sections.configuration import shown_configuration
-from tsp_core.schemas import DETECTIONS, predictions_schema, write_table
+from tsp_core.schemas import DETECTIONS, predictions_schema, read_table, write_table
 from tsp_core.stages.base import (
     Inputs,
     Plan,
@@ -33,7 +34,7 @@ from tsp_core.stages.base import (
 if TYPE_CHECKING:
     from tsp_core.evaluation.assemble import Evaluation
 
-VERSION = 3
+VERSION = 5
 
 
 def plan(config: Config, inputs: Inputs) -> Plan:
@@ -58,9 +59,11 @@ def finish(
     """Predict, score, and publish the figures and the report.
 
     Raises:
+        ConfigError: The annotations have no such subset.
         GvfError: A video of the subset has no global video feature.
         ArtifactError: An input is damaged.
     """
+    _check_subsets(config, inputs["annotate"])
     from tsp_core.evaluation.assemble import evaluate  # imports torch, which planning does without
 
     def on_progress(unit: str, done: int, total: int) -> None:
@@ -69,6 +72,15 @@ def finish(
     evaluation = evaluate(config, inputs, on_progress)
     artifact = _publish(config.root_uri, plan.recipe, evaluation)
     return StageReport(stage="evaluate", artifact=artifact, summary=dict(evaluation.summary))
+
+
+def _check_subsets(config: Config, annotate: ArtifactRef) -> None:
+    """A name that is misspelt would give a report of nothing."""
+    column = read_table(annotate.file("segments.parquet"), "segments", columns=["subset"])["subset"]
+    known = {*videos_by_subset(annotate), *map(str, column.unique().to_pylist())}
+    check_subset("evaluate.subset", config.evaluate.subset, known)
+    if config.evaluate.train_subset is not None:
+        check_subset("evaluate.train_subset", config.evaluate.train_subset, known)
 
 
 def _publish(root: str, recipe: Recipe, evaluation: Evaluation) -> ArtifactRef:

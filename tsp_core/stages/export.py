@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tsp_core import artifacts, schemas
+from tsp_core import artifacts, schemas, storage
+from tsp_core.annotations.subsets import videos_by_subset
 from tsp_core.artifacts import Recipe
 from tsp_core.config import Config, EncoderConfig, recipe_fields
-from tsp_core.errors import AnnotationError
+from tsp_core.errors import AnnotationError, WeightsError
 from tsp_core.features.manifest import FeatureSource, Quarantined
 from tsp_core.features.recipes.base import Action, RecipeContext
 from tsp_core.features.rows import (
@@ -25,7 +26,7 @@ from tsp_core.features.rows import (
     table_from_features,
 )
 from tsp_core.model.encoders import feature_size
-from tsp_core.model.identity import weights_identity
+from tsp_core.model.identity import weights_identity, weights_source
 from tsp_core.schemas import features_schema, read_table
 from tsp_core.stages import shards
 from tsp_core.stages.base import (
@@ -41,7 +42,7 @@ from tsp_core.stages.base import (
 from tsp_core.stages.shard_files import Located, read_located
 from tsp_core.stages.shards import Computed, Video
 
-VERSION = 3
+VERSION = 4
 """Raised whenever the files that are assembled change for the same features."""
 FEATURES_VERSION = 2
 """Raised whenever the features of a video change; while it stays, none are computed anew."""
@@ -65,11 +66,18 @@ def plan(config: Config, inputs: Inputs) -> Plan:
 
 
 def run_shard(config: Config, inputs: Inputs, shard: Shard) -> ShardReport:
-    """Compute the features of a batch of videos; one that cannot be decoded is quarantined."""
+    """Compute the features of a batch of videos; one that cannot be decoded is quarantined.
+
+    Raises:
+        ConfigError: `export.checkpoint` was trained with other clips.
+    """
     from tsp_core.features.extraction import shared_extractor
+    from tsp_core.model.trained_clip import check_exported_clip
 
     shards.check_work(config, _work(config, inputs), [shard])
     encoder, identity = _encoder(config, inputs)
+    if config.export.checkpoint is not None:
+        check_exported_clip(config.clip, encoder, identity, config.runtime.cache_dir)
     extractor = shared_extractor(
         encoder,
         identity=identity,
@@ -145,6 +153,26 @@ def _work(config: Config, inputs: Inputs) -> Recipe:
     )
 
 
+def check_checkpoint(config: Config) -> None:
+    """Look at `export.checkpoint` before anything is computed; a remote file is not fetched for it.
+
+    Raises:
+        WeightsError: There is no such file, it holds no weights, or those of another encoder.
+        ConfigError: It was trained with other clips.
+    """
+    from tsp_core.model.checkpoint import check_weights_file
+    from tsp_core.model.trained_clip import check_exported_clip
+
+    try:
+        encoder, identity = _encoder(config, {})
+        source = weights_source(encoder.weights, encoder.name, mirror=encoder.mirror)
+        check_weights_file(source, encoder.name)
+    except WeightsError as error:
+        raise WeightsError(f"export.checkpoint: {error}") from error
+    if source.uri is not None and storage.is_local(source.uri):
+        check_exported_clip(config.clip, encoder, identity, config.runtime.cache_dir)
+
+
 def _encoder(config: Config, inputs: Inputs) -> tuple[EncoderConfig, str]:
     """The encoder to export with, and the identity of its weights."""
     name = config.encoder.name
@@ -177,10 +205,15 @@ def _videos(config: Config, inputs: Inputs) -> list[Video]:
 
 
 def _subsets(inputs: Inputs) -> dict[str, str]:
-    uri = inputs["annotate"].file("segments.parquet")
+    """Subset by video, also of videos that are annotated as having no segments."""
+    annotate = inputs["annotate"]
+    uri = annotate.file("segments.parquet")
     table = read_table(uri, schemas.SEGMENTS.name, columns=["video", "subset"])
-    rows = table.group_by(["video", "subset"]).aggregate([]).sort_by("video").to_pylist()
-    return {row["video"]: row["subset"] for row in rows}
+    rows = table.group_by(["video", "subset"]).aggregate([]).to_pylist()
+    found = {row["video"]: row["subset"] for row in rows}
+    for subset, videos in videos_by_subset(annotate).items():
+        found |= dict.fromkeys(videos, subset)
+    return dict(sorted(found.items()))
 
 
 def _assemble(

@@ -7,8 +7,10 @@ rerun decodes the new and changed files only (`tsp_core.stages.probing`).
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import hashlib
+import io
 import json
 import logging
 import tempfile
@@ -21,7 +23,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tsp_core import artifacts
+from tsp_core import artifacts, storage
 from tsp_core.artifacts import ArtifactRef, Recipe
 from tsp_core.config import Config, IngestConfig
 from tsp_core.errors import TooManyBadVideosError
@@ -38,11 +40,21 @@ from tsp_core.stages.base import (
     no_progress,
     planned,
 )
-from tsp_core.stages.probing import find_probed, plan_shard, probe_file, quarantined, read_probes
+from tsp_core.stages.probing import (
+    AGAIN,
+    Probed,
+    as_found,
+    find_probed,
+    found_in_vain,
+    plan_shard,
+    probe_file,
+    quarantined,
+    read_probes,
+)
 from tsp_core.video.listing import Source, list_sources
 from tsp_core.video.sandbox import DecodingLimits
 
-VERSION = 3
+VERSION = 5
 _NOT_CONTENT = ("uri", "reason")  # columns that say nothing about the videos themselves
 
 _log = logging.getLogger(__name__)
@@ -59,7 +71,8 @@ def plan(config: Config, inputs: Inputs) -> Plan:  # noqa: ARG001
     if found.existing is not None and proxies.are_there(config, found.existing):
         return found.model_copy(update={"num_items_done": len(sources)})
     work = _work(config.ingest)
-    done = find_probed(config, work)
+    probed = find_probed(config, work)
+    done = probed.shards
     wanted = [source for source in sources if source.code is None]
     pending = [source for source in wanted if (source.uri, source.token) not in done]
     shards = [
@@ -69,14 +82,26 @@ def plan(config: Config, inputs: Inputs) -> Plan:  # noqa: ARG001
     known = {key: done[key] for item in wanted if (key := (item.uri, item.token)) in done}
     late = proxies.plan_shards(config, known, first_index=len(shards))
     num_to_do = len(pending) + sum(len(shard.videos) for shard in late)
+    usable = _usable(config, sources, probed, pending)
     return found.model_copy(
         update={
             "existing": None,
+            "usable": usable,
+            "notes": () if usable is None else (AGAIN,),
             "shards": (*shards, *late),
             "done": tuple(sorted(set(known.values()))),
             "num_items_done": len(sources) - num_to_do,
         }
     )
+
+
+def _usable(
+    config: Config, sources: Sequence[Source], probed: Probed, pending: Sequence[Source]
+) -> ArtifactRef | None:
+    """What a run published that found all files as they are, but could not read some of them."""
+    if not pending or any((item.uri, item.token) not in probed.in_vain for item in pending):
+        return None
+    return artifacts.find(config.root_uri, _recipe(config, as_found(sources, probed.in_vain)))
 
 
 def run_shard(config: Config, inputs: Inputs, shard: Shard) -> ShardReport:  # noqa: ARG001
@@ -124,10 +149,11 @@ def finish(
     sources = _settled(list_sources(config.ingest), probes)
     progress(Progress(stage="ingest", done=len(sources), total=len(sources), unit="videos"))
     rows = [_video_row(source, probes.get((source.uri, source.token))) for source in sources]
-    _check_bad_fraction(rows, config.ingest.max_bad_fraction)
+    _check_bad_fraction(config, rows)
     made = proxies.table_of(config, rows)
     summary = _summary(rows) | proxies.summary_of(made)
-    recipe, work = _recipe(config, sources), _work(config.ingest)
+    recipe = _recipe(config, as_found(sources, found_in_vain(probes)))
+    work = _work(config.ingest)
     artifact = _publish(config.root_uri, recipe, work, rows, made, summary)
     return StageReport(stage="ingest", artifact=artifact, summary=summary)
 
@@ -179,16 +205,36 @@ def _video_row(source: Source, probe: Mapping[str, Any] | None) -> dict[str, Any
     return row
 
 
-def _check_bad_fraction(rows: Sequence[Mapping[str, Any]], limit: float) -> None:
+def refused_uri(config: Config) -> str:
+    """Where the quarantined videos are listed when they are too many, until a run ends well."""
+    return storage.join(config.root_uri, "runs", f"{config.name}.quarantine.csv")
+
+
+def _check_bad_fraction(config: Config, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse too many; the list of them, which is not published then, is put beside the record."""
     bad = [row for row in rows if row["status"] != "ok"]
+    limit = config.ingest.max_bad_fraction
+    uri = refused_uri(config)
     if len(bad) <= limit * len(rows):
+        storage.delete(uri)  # of an earlier run
         return
+    storage.write_bytes(uri, _csv_text(bad).encode())
     reasons = "; ".join(f"{row['video']!r}: {row['code']}: {row['reason']}" for row in bad[:3])
     raise TooManyBadVideosError(
         f"{len(bad)} of {len(rows)} videos ({len(bad) / len(rows):.1%}) are quarantined, more than "
         f"ingest.max_bad_fraction allows ({limit:.1%}): {reasons}"
-        f"{'; ...' if len(bad) > 3 else ''}; mend or remove them, or raise ingest.max_bad_fraction"
+        f"{'; ...' if len(bad) > 3 else ''}; all are listed in {storage.redact(uri)}; mend or "
+        "remove them, or raise ingest.max_bad_fraction"
     )
+
+
+def _csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    columns = ("video", "code", "reason", "uri")
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

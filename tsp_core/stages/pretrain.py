@@ -35,7 +35,7 @@ from tsp_core.features.gvf import GvfTable, read_gvf
 from tsp_core.model.encoders import feature_size
 from tsp_core.model.identity import weights_identity
 from tsp_core.schemas import read_table
-from tsp_core.stages import proxies
+from tsp_core.stages import proxies, shards
 from tsp_core.stages.base import (
     Inputs,
     Plan,
@@ -56,7 +56,7 @@ from tsp_core.training.launch import launch
 from tsp_core.training.report import checkpoint_digest, result_files, summarise
 from tsp_core.video.sandbox import DecodingLimits
 
-VERSION = 2
+VERSION = 3
 
 _logger = logging.getLogger(__name__)
 
@@ -188,8 +188,28 @@ def _data_digests(config: Config, inputs: Inputs) -> dict[str, str]:
         "classes": fingerprint_of(_classes(inputs)),
     }
     if "gvf" in inputs:
-        digests["gvf"] = inputs["gvf"].digest
+        digests["gvf"] = _gvf_digest(
+            inputs["gvf"], [str(name) for name in videos["video"].to_pylist()]
+        )
     return digests | proxies.digest_of(config, inputs["ingest"], videos)
+
+
+def _gvf_digest(gvf: ArtifactRef, videos: list[str]) -> str:
+    """Digest of the global video features of some videos.
+
+    How they are computed, and the content of the videos, determine them; only which videos have
+    none is looked up, so that planning reads no features.
+    """
+    recipe = artifacts.read_marker(gvf.uri).recipe
+    table = read_table(
+        gvf.file("gvf.parquet"),
+        "gvf",
+        columns=["video"],
+        filters=[("status", "=", "ok")],
+        in_parts=True,
+    )
+    without = set(videos) - set(table["video"].to_pylist())
+    return fingerprint_of([recipe.version, shards.settings_of(recipe), sorted(without)])
 
 
 def _of_subsets(clips: pa.Table, config: Config) -> pa.Table:
@@ -232,7 +252,7 @@ def _write_data(folder: Path, config: Config, inputs: Inputs) -> None:
     if _pooling(config) != "none":
         gvf = read_gvf(inputs["gvf"].file("gvf.parquet"))
         clips = _without_failed(clips, gvf)
-    check_clips(clips, pretrain)
+    check_clips(clips, pretrain, _classes(inputs))
     clips = _of_subsets(clips, config)
     videos = read_table(inputs["ingest"].file("videos.parquet"), "videos")
     features = None if gvf is None else _gvf_by_video(gvf, clips, config.encoder.name)
@@ -289,6 +309,7 @@ def _reporter(config: Config, progress: ProgressCallback) -> Callable[[TrainingU
     """Turn the training's updates into the stage's progress."""
 
     def report(update: TrainingUpdate) -> None:
+        """Pass on one update."""
         figures = "  ".join(f"{name} {value:.4f}" for name, value in _shown(update.metrics))
         epoch = f"epoch {update.epoch + 1}/{config.pretrain.epochs}"
         clips = update.iteration * config.pretrain.clips_per_step

@@ -28,10 +28,11 @@ from tsp_core.schemas import BOUND_TO_LIMITS, TableSchema
 from tsp_core.stages.base import Inputs, Plan, Shard, ShardReport, planned
 from tsp_core.stages.shard_files import Entry, Located, ShardFile, read_index
 from tsp_core.stages.verdicts import limits_key
+from tsp_core.video.files import NOT_OF_THE_CONTENT, blamed_on_content
 
-_NOT_OF_THE_CONTENT = ("missing", "checksum")  # a later run may find the file again
 _FILE = "file"
 _UNSETTLED = "unsettled"
+_ATTEMPT = ("tried_again", "decoder_limits")
 _AGAIN = "videos that failed for another reason than their content are tried again"
 _MOST_TRIES = 4
 """Artifacts that are made under the same limits while a file stays away although it is listed."""
@@ -84,10 +85,11 @@ def plan_videos(
         shard_size: Videos per shard.
     """
     plan = planned(config, recipe, num_items=len(videos), num_items_done=len(videos))
+    usable = None
     for number in range(1, _MOST_TRIES):
         if plan.existing is None or not _is_unsettled(plan.existing, config):
             break
-        again = _tried_again(config, recipe, number)
+        usable, again = plan.existing, _tried_again(config, recipe, number)
         plan = planned(
             config, again, num_items=len(videos), num_items_done=len(videos), notes=(_AGAIN,)
         )
@@ -112,6 +114,7 @@ def plan_videos(
     uris = sorted({done[video].uri for video in videos if video in done})
     return plan.model_copy(
         update={
+            "usable": usable,
             "shards": shards,
             "done": tuple(uris),
             "num_items_done": len(videos) - len(pending),
@@ -139,7 +142,7 @@ def run_videos(
     entries = []
     with ShardFile(shard.uri, schema) as file:
         for row in _video_rows(inputs, shard):
-            entry, table = _computed_or_failed(row, schema, compute, limits_key(config))
+            entry, table = _computed_or_failed(config, row, schema, compute)
             file.add(entry, table)
             entries.append(entry)
     num_quarantined = sum(entry.code is not None for entry in entries)
@@ -173,11 +176,11 @@ def locate_videos(config: Config, plan: Plan, videos: Sequence[Video]) -> list[L
     located = [found[video] for video in videos]
     failed = [item.entry for item in located if item.entry.code is not None]
     if len(failed) > config.ingest.max_bad_fraction * len(videos):
+        reasons = "; ".join(f"{bad.video!r}: {bad.code}: {bad.reason}" for bad in failed[:3])
         raise TooManyBadVideosError(
             f"{stage}: {len(failed)} of {len(videos)} videos failed, more than "
-            f"ingest.max_bad_fraction {config.ingest.max_bad_fraction} allows; the first is "
-            f"{failed[0].video!r} ({failed[0].code}: {failed[0].reason}); mend or remove them, or "
-            "raise the fraction"
+            f"ingest.max_bad_fraction {config.ingest.max_bad_fraction} allows: {reasons}"
+            f"{'; ...' if len(failed) > 3 else ''}; mend or remove them, or raise the fraction"
         )
     return located
 
@@ -211,9 +214,14 @@ def check_work(config: Config, work: Recipe, planned_shards: Sequence[Shard]) ->
         )
 
 
+def settings_of(recipe: Recipe) -> dict[str, Any]:
+    """What the results of videos are made by, however often failures were tried again."""
+    return {key: value for key, value in recipe.config.items() if key not in _ATTEMPT}
+
+
 def _tried_again(config: Config, recipe: Recipe, number: int) -> Recipe:
     """The recipe of an artifact that takes the place of one with passing failures."""
-    attempt = {"tried_again": number, "decoder_limits": limits_key(config)}
+    attempt = dict(zip(_ATTEMPT, (number, limits_key(config)), strict=True))
     return recipe.model_copy(update={"config": {**recipe.config, **attempt}})
 
 
@@ -224,7 +232,7 @@ def _is_unsettled(existing: ArtifactRef, config: Config) -> bool:
 
 def _held_until(entry: Entry) -> str | None:
     """What a verdict is bound to: the key of limits, or the file's state; None for good."""
-    if entry.code in _NOT_OF_THE_CONTENT:
+    if entry.code in NOT_OF_THE_CONTENT:
         return _FILE
     return (entry.limits or "") if entry.code in BOUND_TO_LIMITS else None
 
@@ -234,6 +242,7 @@ def _video_rows(inputs: Inputs, shard: Shard) -> list[dict[str, Any]]:
         inputs["ingest"].file("videos.parquet"),
         schemas.VIDEOS.name,
         filters=[("video", "in", list(shard.videos)), ("status", "=", "ok")],
+        in_parts=True,  # the times of all frames of all videos are a hundred times as much
     )
     rows: list[dict[str, Any]] = table.sort_by("video").to_pylist()
     if [row["video"] for row in rows] != sorted(shard.videos):
@@ -245,17 +254,18 @@ def _video_rows(inputs: Inputs, shard: Shard) -> list[dict[str, Any]]:
 
 
 def _computed_or_failed(
-    row: Mapping[str, Any], schema: TableSchema, compute: Compute, limits: str
+    config: Config, row: Mapping[str, Any], schema: TableSchema, compute: Compute
 ) -> tuple[Entry, pa.Table]:
     names = {"video": row["video"], "content_hash": row["content_hash"]}
     try:
-        computed = compute(row)
+        with blamed_on_content(row["uri"], row["content_hash"], config.runtime.cache_dir):
+            computed = compute(row)
     except VideoError as error:
         why = {"code": error.code, "reason": error.reason}
         failed: dict[str, Any] = {**names, **why, "status": "quarantined"}
         if "clip_index" in schema.fields.names:
             failed["clip_index"] = -1
-        bound = limits if error.code in BOUND_TO_LIMITS else None
+        bound = limits_key(config) if error.code in BOUND_TO_LIMITS else None
         entry = Entry(**names, **why, num_clips=0, limits=bound)
         return entry, schemas.table_from_rows([failed], schema)
     return Entry(**names, num_clips=computed.num_clips), computed.table

@@ -21,6 +21,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from tsp_core.storage.faults import attempt, translated
 from tsp_core.storage.faults import redact as redact
+from tsp_core.storage.likely import similar_path as similar_path
 from tsp_core.storage.listed import ObjectInfo as ObjectInfo
 from tsp_core.storage.listed import object_info, sorted_infos
 from tsp_core.storage.opening import endpoint as endpoint
@@ -147,6 +148,8 @@ def download(uri: str, target: Path) -> None:
             fs.get_file(path, str(aside))
             if not isinstance(fs, LocalFileSystem):
                 receipt.check(aside, fs.info(path))
+            with aside.open("rb") as file:
+                os.fsync(file.fileno())  # on the disk before it gets its name
 
     attempt(uri, "read", work)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -52,13 +52,22 @@ class SealedWriter(pq.ParquetWriter):
             _seal(file)
 
 
-def table_bytes(table: pa.Table) -> bytes:
-    """Write a table as a sealed Parquet file."""
+def table_bytes(
+    table: pa.Table, *, groups: Sequence[pa.Table] | None = None, **options: Any
+) -> bytes:
+    """Write a table as a sealed Parquet file.
+
+    Args:
+        table: The table.
+        groups: The same rows, cut into row groups.
+        options: Of `pyarrow.parquet.ParquetWriter`.
+    """
     file = io.BytesIO()
     with pq.ParquetWriter(
-        file, table.schema, compression="zstd", write_page_checksum=True
+        file, table.schema, compression="zstd", write_page_checksum=True, **options
     ) as writer:
-        writer.write_table(table)
+        for group in groups or [table]:
+            writer.write_table(group)
         writer.add_key_value_metadata({_KEY: _BLANK})
     _seal(file)
     return file.getvalue()

@@ -12,12 +12,12 @@ from tsp_core.evaluation.blocks import Chart, Charts
 from tsp_core.evaluation.charts.axes import (
     WIDTH,
     Area,
+    fitting_ticks,
     rounded_range,
     share_tick,
-    ticks_between,
 )
 from tsp_core.evaluation.charts.plots import Series, bar_chart, line_chart
-from tsp_core.evaluation.charts.svg import colour, element, line, shortened, text
+from tsp_core.evaluation.charts.svg import NUM_COLOURS, colour, element, line, shortened_names, text
 from tsp_core.study.figures import MAIN, Figure, length_figures, threshold_figures
 from tsp_core.study.results import StudyResult, VariantResult
 
@@ -41,7 +41,13 @@ def threshold_chart(result: StudyResult) -> Chart:
     tiou = np.array([float(figure.key.removeprefix("map@")) for figure in shown])
     return line_chart(
         [
-            Series(name=variant.name, x=tiou, y=_means(variant, shown), colour=index)
+            Series(
+                name=variant.name,
+                x=tiou,
+                y=_means(variant, shown),
+                colour=index,
+                dashed=index // NUM_COLOURS % 2 == 1,  # where the colours begin again
+            )
             for index, variant in enumerate(result.variants)
         ],
         file="study_overlap.svg",
@@ -55,8 +61,8 @@ def threshold_chart(result: StudyResult) -> Chart:
 
 
 def length_chart(result: StudyResult) -> Chart:
-    """Draw the detector's mAP over the length of the actions."""
-    shown = length_figures(result.metrics, "map")
+    """Draw the detector's mAP over the length of the actions, whose bins all runs share."""
+    shown = length_figures(result.bins or (), "map")
     titles = [figure.title.rstrip(")").rpartition(" (") for figure in shown]
     means = [_means(variant, shown).tolist() for variant in result.variants]
     return bar_chart(
@@ -93,7 +99,11 @@ def _spread_chart(variants: Sequence[VariantResult], figure: Figure) -> Chart:
         y_range=(float(len(variants)), 0.0),
     )
     parts = [_axis(area)]
-    parts += [_variant_row(area, row, variant, figure) for row, variant in enumerate(variants)]
+    names = shortened_names([variant.name for variant in variants], _MAX_NAME)
+    parts += [
+        _variant_row(area, row, name, variant, figure)
+        for row, (name, variant) in enumerate(zip(names, variants, strict=True))
+    ]
     return Chart(
         file=f"study_{figure.key}.svg",
         title=figure.title,
@@ -106,15 +116,18 @@ def _spread_chart(variants: Sequence[VariantResult], figure: Figure) -> Chart:
 
 def _axis(area: Area) -> Markup:
     parts = []
-    for value in ticks_between(*area.x_range):
+    pixels = area.right - area.left
+    for value in fitting_ticks(*area.x_range, pixels=pixels, written=share_tick):
         parts.append(line(area.x(value), area.top, area.x(value), area.bottom, "grid"))
         parts.append(text(share_tick(value), area.x(value), area.bottom + 16, text_anchor="middle"))
     return Markup("").join(parts)
 
 
-def _variant_row(area: Area, row: int, variant: VariantResult, figure: Figure) -> Markup:
+def _variant_row(
+    area: Area, row: int, shown: str, variant: VariantResult, figure: Figure
+) -> Markup:
     y = area.y(row + 0.5)
-    name = text(shortened(variant.name, _MAX_NAME), area.left - 8, y + 4, text_anchor="end")
+    name = text(shown, area.left - 8, y + 4, text_anchor="end")
     spread = variant.spreads.get(figure.key)
     if spread is None:
         return name

@@ -7,7 +7,7 @@ show them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -87,15 +87,44 @@ def recall_figures(keys: Mapping[str, Any]) -> tuple[Figure, ...]:
     return (*at, Figure(key="ar_area", title="Area"))
 
 
-def length_figures(
-    metrics: Mapping[str, Any], what: Literal["map", "recall"]
-) -> tuple[Figure, ...]:
-    """The figures by length of the actions; their titles say the lengths."""
-    bins = _detector(metrics).get("by_length", {}).get("quantiles", ())
+@dataclass(frozen=True, kw_only=True)
+class LengthBin:
+    """A bin of the lengths of the evaluated actions, as a run has it.
+
+    Attributes:
+        label: In the keys of the figures.
+        range: Its bounds for people.
+        num_instances: Actions in it.
+    """
+
+    label: str
+    range: str
+    num_instances: int
+
+
+def length_bins(metrics: Mapping[str, Any]) -> tuple[LengthBin, ...]:
+    """The bins that hold equally many actions; none without a detector.
+
+    Args:
+        metrics: Content of `metrics.json`.
+    """
     return tuple(
-        Figure(key=f"{what}/{bin['label']}", title=f"{bin['range']} ({bin['num_instances']})")
+        LengthBin(label=bin["label"], range=bin["range"], num_instances=bin["num_instances"])
+        for bin in _dig(_detector(metrics), "by_length").get("quantiles", ())
+    )
+
+
+def length_figures(bins: Sequence[LengthBin], what: Literal["map", "recall"]) -> tuple[Figure, ...]:
+    """The figures by length of the actions; their titles say the lengths."""
+    return tuple(
+        Figure(key=f"{what}/{bin.label}", title=f"{bin.range} ({bin.num_instances})")
         for bin in bins
     )
+
+
+def is_of_a_length(key: str) -> bool:
+    """Tell whether a figure is of the actions of one bin."""
+    return key.startswith(("map/", "recall/"))
 
 
 def _all_figures(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

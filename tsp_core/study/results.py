@@ -13,7 +13,13 @@ from tsp_core.config import Config
 from tsp_core.errors import ArtifactError
 from tsp_core.pipeline import is_needed
 from tsp_core.schemas import read_table
-from tsp_core.study.figures import METRICS_VERSION, figures_of
+from tsp_core.study.figures import (
+    METRICS_VERSION,
+    LengthBin,
+    figures_of,
+    is_of_a_length,
+    length_bins,
+)
 from tsp_core.study.runs import StudyRun
 from tsp_core.study.statistics import Difference, Spread, difference, summarise
 
@@ -51,7 +57,8 @@ class VariantResult:
         name: The variant.
         config: Of one of its runs; the others differ in the seed.
         runs: In the order of the seeds.
-        spreads: Mean and spread of each figure.
+        spreads: Mean and spread of each figure; of those by length only where all runs of the study
+            have the same bins.
         differences: To the baseline, of the figures that both have; empty for the baseline.
     """
 
@@ -87,12 +94,14 @@ class StudyResult:
         baseline: Name of the variant that the others are compared with.
         variants: In the order of the configuration.
         initial: Figures of the training of the initial encoder by name; None without one.
+        bins: Of the lengths of the actions, common to all runs; None where they differ.
     """
 
     config: Config
     baseline: str
     variants: tuple[VariantResult, ...]
     initial: Mapping[str, Any] | None
+    bins: tuple[LengthBin, ...] | None
 
     @property
     def metrics(self) -> Mapping[str, Any]:
@@ -161,8 +170,9 @@ def gather(
     of_variant: dict[str, list[tuple[StudyRun, RunResult]]] = {}
     for run, result in zip(runs, results, strict=True):
         of_variant.setdefault(run.variant, []).append((run, result))
+    bins = _common_bins(results)
     spreads = {
-        name: summarise([result.figures for _, result in members])
+        name: summarise([_comparable(result.figures, bins) for _, result in members])
         for name, members in of_variant.items()
     }
     variants = tuple(
@@ -175,7 +185,24 @@ def gather(
         )
         for name, members in of_variant.items()
     )
-    return StudyResult(config=config, baseline=baseline, variants=variants, initial=initial)
+    return StudyResult(
+        config=config, baseline=baseline, variants=variants, initial=initial, bins=bins
+    )
+
+
+def _common_bins(results: Sequence[RunResult]) -> tuple[LengthBin, ...] | None:
+    """The bins of the lengths of all runs that have a detector; None where they differ."""
+    found = {bins for result in results if (bins := length_bins(result.metrics))}
+    return None if len(found) > 1 else next(iter(found), ())
+
+
+def _comparable(
+    figures: Mapping[str, float], bins: tuple[LengthBin, ...] | None
+) -> Mapping[str, float]:
+    """The figures without those of bins that other runs do not have."""
+    if bins is not None:
+        return figures
+    return {key: value for key, value in figures.items() if not is_of_a_length(key)}
 
 
 def _differences(

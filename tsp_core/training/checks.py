@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
+import logging
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +15,8 @@ import pyarrow.compute as pc
 from tsp_core.config import PretrainConfig
 from tsp_core.errors import ConfigError
 from tsp_core.training.samplers import ACTION, NO_ACTION
+
+_logger = logging.getLogger(__name__)
 
 
 def check_settings(pretrain: PretrainConfig) -> None:
@@ -31,12 +37,13 @@ def check_settings(pretrain: PretrainConfig) -> None:
         )
 
 
-def check_clips(clips: pa.Table, pretrain: PretrainConfig) -> None:
-    """Refuse subsets that cannot train or validate the configured heads.
+def check_clips(clips: pa.Table, pretrain: PretrainConfig, classes: Sequence[str] = ()) -> None:
+    """Refuse subsets that cannot train or validate the configured heads; tell odd classes.
 
     Args:
         clips: Table of the schema CLIPS.
         pretrain: The training configuration.
+        classes: Action classes in index order.
 
     Raises:
         ConfigError: A subset is unknown or has no clips, or lacks action or background clips.
@@ -52,6 +59,8 @@ def check_clips(clips: pa.Table, pretrain: PretrainConfig) -> None:
             )
         regions = set(mine.filter(pc.field("status") == "ok")["region"].to_pylist())
         _check_regions(regions, key, purpose, pretrain)
+    if pretrain.heads != "region" and classes:
+        _tell_untrained(clips, pretrain, classes)
 
 
 def check_device(pretrain: PretrainConfig, device: str, num_devices: int) -> None:
@@ -78,6 +87,24 @@ def check_device(pretrain: PretrainConfig, device: str, num_devices: int) -> Non
         raise ConfigError(
             f"pretrain.processes: {pretrain.processes}: this machine has {num_devices} CUDA "
             "devices; each process needs one"
+        )
+
+
+def _tell_untrained(clips: pa.Table, pretrain: PretrainConfig, classes: Sequence[str]) -> None:
+    """Warn of classes that are validated and not trained; some of them may be misspelt."""
+    usable = clips.filter((pc.field("status") == "ok") & (pc.field("region") == ACTION))
+
+    def actions(subset: str) -> Counter[str]:
+        found: Any = usable.filter(pc.field("subset") == subset)["label_index"].to_pylist()
+        return Counter(classes[index] for index in found)
+
+    trained, validated = actions(pretrain.train_subset), actions(pretrain.valid_subset)
+    for label in sorted(validated.keys() - trained.keys()):
+        close = difflib.get_close_matches(label, list(trained), n=1)
+        _logger.warning(
+            "pretrain: the class %r has no action to train on, and %d in the subset %r%s",
+            *(label, validated[label], pretrain.valid_subset),
+            f"; did you mean {close[0]!r}?" if close else "",
         )
 
 

@@ -32,6 +32,7 @@ from tsp_core.video.reader import ClipReader
 from tsp_core.video.sampling import clip_frames, timeline_from_row
 from tsp_core.video.sandbox import DecodingLimits
 from tsp_core.video.transforms import mirrored
+from tsp_core.video.trouble import MachineTroubleError, patiently
 
 OPEN_VIDEOS, OPEN_PROXIES = 16, 256
 """Videos and proxies that one loader process keeps open: an open decoder holds a few megabytes, an
@@ -123,14 +124,19 @@ class ClipDataset(Dataset[RawBatch]):
         return self.__getitems__([request])
 
     def __getitems__(self, requests: Sequence[Request]) -> RawBatch:
-        """Read a batch; a clip whose video fails is reported in it, not raised."""
+        """Read a batch; a clip whose video fails is reported in it, not raised.
+
+        Raises:
+            TransientError: The machine, or where the videos are kept, is in trouble, time after
+                time; that says nothing about a video.
+        """
         size = self._clip.crop_size
         frames = np.empty((len(requests), self._clip.length, size, size, 3), dtype=np.uint8)
         places: list[int] = []
         failed: list[FailedClip] = []
         for place, request in enumerate(requests):
             try:
-                frames[len(places)] = self._read(request)
+                frames[len(places)] = patiently(functools.partial(self._read_or_close, request))
                 places.append(place)
             except VideoError as error:
                 if error.code in BOUND_TO_LIMITS:
@@ -150,6 +156,17 @@ class ClipDataset(Dataset[RawBatch]):
         if self._note is not None:
             self._note.close()
             self._note = None
+
+    def _read_or_close(self, request: Request) -> NDArray[np.uint8]:
+        """Read a clip; a video that is in trouble is opened anew the next time."""
+        try:
+            return self._read(request)
+        except MachineTroubleError:
+            number = self._video_of(request)
+            for kept in (self._open_proxies, self._open):
+                if number in kept:
+                    kept.pop(number).close()
+            raise
 
     def _read(self, request: Request) -> NDArray[np.uint8]:
         if self._index is None:

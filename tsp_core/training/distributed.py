@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -49,11 +50,22 @@ class World:
         return {"world_size": self.size, "rank": self.rank}
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """Make backward average the gradients over all processes."""
+        """Make backward average the gradients over all processes.
+
+        Parameters are looked for that a step did not use, although encoders here use all of
+        theirs, which takes a walk over the graph per step: where that is off, gradients are
+        arranged anew after a process's first step, so that three processes or more add them up in
+        another order, and a run that was continued would differ in its last digits.
+        """
         if self.size == 1:
             return model
-        ids = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
+        warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+        return DistributedDataParallel(
+            model,
+            device_ids=[self.device.index] if self.device.type == "cuda" else None,
+            gradient_as_bucket_view=True,
+            find_unused_parameters=True,
+        )
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """Sum of a tensor over all processes."""
@@ -138,6 +150,11 @@ def _store(size: int, node: int) -> Any:
 
 
 def leave_world() -> None:
-    """Leave the processes; must follow `join_world` in every case."""
+    """Leave the processes, if this one has joined any."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def uses_nccl() -> bool:
+    """Tell whether this process has joined others that train on GPUs."""
+    return dist.is_initialized() and dist.get_backend() == "nccl"

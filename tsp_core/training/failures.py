@@ -14,6 +14,8 @@ from tsp_core.training.job import TrainingFailure, TrainingJob, write_json
 
 logger = logging.getLogger(__name__)
 _PATTERN = "error-*.json"
+LOADER_LOST = ("DataLoader worker (pid", "Pin memory thread exited")
+"""Signs in errors of torch that a loader process is gone."""
 
 
 def record(job: TrainingJob, failure: TrainingFailure, *, rank: str) -> None:

@@ -6,11 +6,14 @@ device, in the process that trains, so that a quarter of the bytes travel.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import itertools
 import logging
+import multiprocessing.util
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -26,12 +29,14 @@ from tsp_core.errors import WorkerLostError
 from tsp_core.model.losses import IGNORED_LABEL
 from tsp_core.tether import die_with_parent
 from tsp_core.training.data import ClipDataset, RawBatch, Request
+from tsp_core.training.failures import LOADER_LOST
 from tsp_core.training.index import ClipIndex
 from tsp_core.training.samplers import ClipPlan
 from tsp_core.video.sandbox import DecodingLimits
 from tsp_core.video.transforms import normalise_clips
 
 logger = logging.getLogger(__name__)
+_LAST = -1000  # of what a process does at its end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +117,7 @@ class ClipLoader:
             # Spawned: forking a process with threads is unsafe, and a fork server's children
             # cannot tell that the trainer was killed.
             multiprocessing_context="spawn" if num_workers else None,
-            worker_init_fn=functools.partial(_tie_to_trainer, os.getpid()),
+            worker_init_fn=functools.partial(_begin_process, os.getpid()),
             generator=torch.Generator(),  # the global one is the trainer's
         )
 
@@ -142,17 +147,25 @@ class ClipLoader:
         for batch, tried in zip(wanted, self._requests.positions, strict=True):
             untried = batch[~is_tried[batch]]
             failed = {int(place): left_out[int(videos[place])] for place in untried}
-            yield self._to_device(plan, tried, _next(raw_batches), failed)
+            yield self._to_device(plan, tried, self._next(raw_batches), failed)
 
     def close(self) -> None:
         """End the loader processes and close the videos."""
         iterator = self._loader._iterator
         if iterator is not None and hasattr(iterator, "_shutdown_workers"):
-            # One that ends while it sends a batch that nobody waits for may abort; it ends then.
-            with contextlib.suppress(RuntimeError):
+            with contextlib.suppress(RuntimeError):  # one that is killed just now ends, too
                 iterator._shutdown_workers()
         self._loader._iterator = None
         self._dataset.close()
+
+    def _next(self, raw_batches: Iterator[RawBatch]) -> RawBatch:
+        try:
+            return next(raw_batches)
+        except (RuntimeError, EOFError, ConnectionError, FileNotFoundError) as error:
+            if self._loader.num_workers > 0 and _is_loss(error):
+                message = f"a loader process of the training died: {error!r}"
+                raise WorkerLostError(message) from error
+            raise
 
     def _to_device(
         self, plan: ClipPlan, wanted: NDArray[np.int64], raw: RawBatch, left_out: dict[int, str]
@@ -197,8 +210,24 @@ class _Requests(Sampler[list[Request]]):
         return len(self.positions)
 
 
-def _tie_to_trainer(trainer: int, worker: int) -> None:  # noqa: ARG001 - the loader's number
+def _begin_process(trainer: int, worker: int) -> None:  # noqa: ARG001 - the loader's number
     die_with_parent(trainer)
+    multiprocessing.util.Finalize(None, _leave, exitpriority=_LAST)
+
+
+def _leave() -> None:
+    """End a loader process without taking the interpreter down around its threads.
+
+    One of them may be sending a batch that nobody waits for: it would be stopped within PyTorch's
+    code, which ends the process with an abort and, where that is configured, a core dump.
+    """
+    if sys.exc_info()[0] is not None:
+        return  # it ends because of an error, which is told
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(0)
 
 
 def _as_is(batch: Any) -> Any:
@@ -206,10 +235,13 @@ def _as_is(batch: Any) -> Any:
     return batch
 
 
-def _next(raw_batches: Iterator[RawBatch]) -> RawBatch:
-    try:
-        return next(raw_batches)
-    except RuntimeError as error:
-        if "DataLoader worker" in str(error):
-            raise WorkerLostError(f"a loader process of the training died: {error}") from error
-        raise
+def _is_loss(error: Exception) -> bool:
+    """Whether a loader process died, rather than met an error and told of it.
+
+    PyTorch says so in a RuntimeError. Only when the process dies while its batch is fetched from
+    it, through its socket, and is not yet known to be dead, is the connection's own error raised;
+    with a GPU that is in a thread, which ends by it.
+    """
+    if isinstance(error, RuntimeError):
+        return any(sign in str(error) for sign in LOADER_LOST)
+    return "in DataLoader worker process" not in str(error)

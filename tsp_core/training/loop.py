@@ -14,10 +14,12 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 
-from tsp_core.errors import TrainingError
+from tsp_core import storage
+from tsp_core.errors import TrainingError, WeightsError
 from tsp_core.model.heads import HeadOutputs, TSPModel
 from tsp_core.model.losses import Losses, tsp_losses
 from tsp_core.model.weights import load_encoder
@@ -46,8 +48,17 @@ OnUpdate = Callable[[TrainingUpdate], None]
 
 
 def build_model(job: TrainingJob) -> TSPModel:
-    """Build encoder and heads with their initial weights, the same in every process."""
+    """Build encoder and heads with their initial weights, the same in every process.
+
+    Raises:
+        WeightsError: The weights cannot be used, or changed since the run was planned.
+    """
     loaded = load_encoder(job.encoder, cache_dir=job.cache_dir)
+    if loaded.identity != job.weights_identity:
+        raise WeightsError(
+            f"encoder.weights: {storage.redact(job.encoder.weights)} is no longer what it was when "
+            "the run was planned; start the run again"
+        )
     torch.manual_seed(job.pretrain.seed)
     return TSPModel(
         loaded.encoder,
@@ -128,7 +139,10 @@ class Trainer:
             self._rows, self._regions, clip=self.job.clip, pretrain=pretrain, epoch=position.epoch
         )
         batches = samplers.training_batches(
-            len(plan), first_batch=position.next_batch, **self._share
+            len(plan),
+            first_batch=position.next_batch,
+            even_end=pretrain.sampling != "official",
+            **self._share,
         )
         train_mode(self.model, pretrain.batch_norm)
         for batch in self._loader.batches(plan, batches, self._left_out()):
@@ -149,7 +163,7 @@ class Trainer:
             plan: The epoch's plan, to name clips by.
 
         Raises:
-            TrainingError: The loss is not finite; no step was taken.
+            TrainingError: The loss or a gradient is not finite; no step was taken.
         """
         position, pretrain = self.position, self.job.pretrain
         # For encoders with dropout; hashes of integers are the same in every process.
@@ -168,10 +182,14 @@ class Trainer:
         )
         local = metrics.batch_sums(outputs, losses, batch)
         joined = self.world.sum(local)
-        self._refuse_not_finite(joined, outputs, batch, plan)
+        if not torch.isfinite(joined).all():
+            self._refuse("the loss is", outputs, batch, plan)
         loss = self._share_of_joined(losses, local, joined)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
+        # With fp16 the scaler leaves such a step out, and lowers its factor.
+        if not self.scaler.is_enabled() and not self._has_finite_gradients():
+            self._refuse("gradients are", outputs, batch, plan)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         position.iteration += 1
@@ -245,12 +263,13 @@ class Trainer:
         position.next_batch = 0
         position.sums = Sums()
 
-    def _refuse_not_finite(
-        self, joined: torch.Tensor, outputs: HeadOutputs, batch: Batch, plan: ClipPlan
-    ) -> None:
+    def _has_finite_gradients(self) -> bool:
+        """Whether a step keeps the weights finite; the same in every process."""
+        gradients = [item.grad for item in self.model.parameters() if item.grad is not None]
+        return bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients)))
+
+    def _refuse(self, what: str, outputs: HeadOutputs, batch: Batch, plan: ClipPlan) -> NoReturn:
         """Raise in all processes together, naming the clips that any of them found at fault."""
-        if torch.isfinite(joined).all():
-            return
         bad = ~torch.isfinite(outputs.features).all(dim=1).cpu().numpy()
         where = batch.positions[bad] if bad.any() else batch.positions
         names = self.world.gather(
@@ -258,7 +277,7 @@ class Trainer:
         )
         position = self.position
         raise TrainingError(
-            f"the loss is not finite in epoch {position.epoch + 1}, batch "
+            f"{what} not finite in epoch {position.epoch + 1}, batch "
             f"{position.next_batch + 1} of {self.num_batches}; no step was taken. Clips: "
             f"{', '.join(names[:8])}{', ...' if len(names) > 8 else ''}. Lower the learning rates "
             "(pretrain.layers_lr, pretrain.heads_lr) or use pretrain.precision: fp32 or bf16"

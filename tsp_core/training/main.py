@@ -42,7 +42,7 @@ _LOST = (
     "DistStoreError",
     "gloo",
     "Connection",
-    "DataLoader worker",
+    *failures.LOADER_LOST,
 )
 """Signs in errors of torch that another training process or a loader process is gone."""
 
@@ -59,8 +59,27 @@ def main(job_file: str) -> int:
     except Exception as error:
         traceback.print_exc()
         failures.record(job, _failure(error), rank=os.environ.get("LOCAL_RANK", "0"))
+        _end_among_others()
         return 1
     return 0
+
+
+def _end_among_others() -> None:
+    """Leave the other processes after an error; on GPUs by ending at once.
+
+    There what takes the process group down may wait for processes that wait for this one; torchrun
+    ends them when this one has ended.
+    """
+    if "torch" not in sys.modules:
+        return
+    from tsp_core.training.distributed import leave_world, uses_nccl
+
+    if not uses_nccl():
+        leave_world()
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def train(job: TrainingJob) -> None:
@@ -74,19 +93,17 @@ def train(job: TrainingJob) -> None:
     torch.set_num_threads(job.num_threads)
     torch.backends.cudnn.benchmark = True
     world = join_world(job.device, node=job.node, num_nodes=job.pretrain.nodes)
-    try:
-        trainer = Trainer(job, world, _Reporter())
-        position = trainer.run()
-        if world.is_first:
-            save_best(job, position, job.path(BEST_FILE))
-            result = TrainingResult(
-                best_epoch=position.best_epoch,
-                rows=tuple(position.rows),
-                quarantined=tuple(position.quarantine.values()),
-            )
-            write_json(job.path(RESULT_FILE), result)
-    finally:
-        leave_world()
+    trainer = Trainer(job, world, _Reporter())
+    position = trainer.run()
+    if world.is_first:
+        save_best(job, position, job.path(BEST_FILE))
+        result = TrainingResult(
+            best_epoch=position.best_epoch,
+            rows=tuple(position.rows),
+            quarantined=tuple(position.quarantine.values()),
+        )
+        write_json(job.path(RESULT_FILE), result)
+    leave_world()
 
 
 class _Reporter:

@@ -51,8 +51,8 @@ def describe(result: TrainingResult) -> dict[str, Any]:
 
 
 def summarise(result: TrainingResult) -> dict[str, Any]:
-    """Figures for people: the best epoch (from 0), its validation loss and accuracies."""
+    """Figures for people: the best epoch (from 1), its validation loss and accuracies."""
     best: dict[str, float] = describe(result)["epochs"][result.best_epoch]["valid"]
     accuracies = {name: value for name, value in best.items() if name.startswith("accuracy_")}
-    summary = {"best_epoch": result.best_epoch, "loss": best["loss"], **accuracies}
+    summary = {"best_epoch": result.best_epoch + 1, "loss": best["loss"], **accuracies}
     return summary | ({"quarantined": len(result.quarantined)} if result.quarantined else {})

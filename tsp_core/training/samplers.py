@@ -142,19 +142,27 @@ def validation_plan(
 
 
 def num_batches(num_clips: int, batch_size: int, world_size: int) -> int:
-    """Optimiser steps per epoch; the last batch may be smaller."""
+    """Optimiser steps per epoch; the last batches may be smaller."""
     return math.ceil(num_clips / (batch_size * world_size))
 
 
 def training_batches(
-    num_clips: int, *, batch_size: int, world_size: int, rank: int, first_batch: int = 0
+    num_clips: int,
+    *,
+    batch_size: int,
+    world_size: int,
+    rank: int,
+    first_batch: int = 0,
+    even_end: bool = True,
 ) -> Iterator[NDArray[np.int64]]:
     """Yield the positions in the plan that one process takes, batch by batch.
 
     Batch b of all processes together is the b-th run of `batch_size * world_size` clips of the
-    plan, so W processes see what one process with W times the batch sees. In the last batch every
-    process has the same number of clips, two at least (BatchNorm needs more than one value);
-    positions wrap around to the plan's beginning to make that so.
+    plan, so W processes see what one process with W times the batch sees. A last batch of less
+    than half of that is evened out with the one before it, since BatchNorm's running statistics
+    follow the last batches (with a momentum of 0.9, as in R(2+1)D-34, they nearly are those of the
+    last). In each of these two every process has the same number of clips, two at least (BatchNorm
+    needs more than one value); positions wrap around to the plan's beginning to make that so.
 
     Args:
         num_clips: Length of the plan.
@@ -162,14 +170,20 @@ def training_batches(
         world_size: Processes.
         rank: This process.
         first_batch: Batches to leave out, when an epoch is resumed.
+        even_end: Whether to even out a small last batch; the released code does not.
     """
     joined = batch_size * world_size
-    for batch in range(first_batch, num_batches(num_clips, batch_size, world_size)):
-        begin = batch * joined
-        left = num_clips - begin
-        size = batch_size if left >= joined else max(math.ceil(left / world_size), 2)
-        size = min(size, batch_size)
-        yield (begin + rank * size + np.arange(size)) % num_clips
+    count = num_batches(num_clips, batch_size, world_size)
+    shares = [batch_size] * count  # clips of each process
+    last = num_clips - (count - 1) * joined
+    if even_end and count > 1 and 2 * last < joined:
+        shares[-2] = math.ceil((joined + last) / (2 * world_size))
+        last += joined - shares[-2] * world_size
+    shares[-1] = min(max(math.ceil(last / world_size), 2), batch_size)
+    begin = sum(shares[:first_batch]) * world_size
+    for share in shares[first_batch:]:
+        yield (begin + rank * share + np.arange(share)) % num_clips
+        begin += share * world_size
 
 
 def evaluation_batches(

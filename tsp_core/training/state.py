@@ -10,7 +10,9 @@ functions of (seed, epoch, iteration) and are not stored.
 from __future__ import annotations
 
 import copy
+import errno
 import hashlib
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,7 +23,7 @@ import torch
 from torch import nn
 
 from tsp_core import storage
-from tsp_core.errors import ArtifactError, ObjectNotFoundError
+from tsp_core.errors import ArtifactError, ObjectNotFoundError, StorageError
 from tsp_core.training.job import BadVideo, MetricRow
 from tsp_core.training.metrics import Sums
 from tsp_core.training.quarantine import Quarantine
@@ -29,6 +31,7 @@ from tsp_core.training.quarantine import Quarantine
 STATE_VERSION = 3
 _DIGEST_BYTES = 32
 _CHUNK_BYTES = 8 << 20
+_SPACE_TO_EXPECT_BYTES = 16 << 20
 _DOWNLOADS = 3  # damage on the way is gone at another one
 StateDict = dict[str, Any]
 
@@ -87,6 +90,9 @@ def save_state(
         model: Not wrapped by DistributedDataParallel.
         optimizer: With its momentum.
         scaler: The loss scaler.
+
+    Raises:
+        StorageError: There is no space for the local file.
     """
     content = {
         "version": STATE_VERSION,
@@ -100,12 +106,35 @@ def save_state(
             "quarantine": [list(bad) for bad in position.quarantine.values()],
         },
     }
-    torch.save(content, aside)
-    with aside.open("r+b") as file:
-        digest = hashlib.file_digest(file, "sha256").digest()
-        file.write(digest)
+    try:
+        torch.save(content, aside)
+        with aside.open("r+b") as file:
+            digest = hashlib.file_digest(file, "sha256").digest()
+            file.write(digest)
+    except (OSError, RuntimeError) as error:
+        _refuse_full_disk(error, aside)
+        raise
     storage.upload(aside, uri)
     aside.unlink()
+
+
+def _refuse_full_disk(error: Exception, path: Path) -> None:
+    """Raise what helps, if a file could not be written whole because the disk is full.
+
+    torch says only that the file is shorter than it should be.
+    """
+    is_full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    is_short = isinstance(error, RuntimeError) and "inline_container" in str(error)
+    free = shutil.disk_usage(path.parent).free
+    if not (is_full or (is_short and free < _SPACE_TO_EXPECT_BYTES)):
+        return
+    written = path.stat().st_size if path.exists() else 0
+    path.unlink(missing_ok=True)
+    raise StorageError(
+        f"{path.parent}: no space left for a checkpoint ({written >> 20} MB of it fitted); free "
+        "some, or let TMPDIR name a folder on a larger disk, and start the run again: it goes on "
+        "from the checkpoint before"
+    )
 
 
 def fetch_state(uri: str, path: Path) -> bool:

@@ -15,6 +15,10 @@ _MAX_RETURNED_FRACTION = 0.01
 """Frames that may go back to the time of another, by number and as part of all: what a joint costs
 that was mended by remuxing, or a stray packet."""
 
+_MAX_HIDDEN_FRACTION = 0.5
+"""Frames that may share their time with the one before, as part of all. Half of them do where the
+container's clock is half as fast as the frames."""
+
 _MPEG = ("mpegts", "mpeg")
 _MPEG_CLOCK_SECONDS = 2**33 / 90_000
 """When MPEG's clock starts over. FFmpeg takes a jump far back for that, and adds a whole round."""
@@ -28,8 +32,8 @@ def check_order(decoded: NDArray[np.int64], time_base: Fraction, container: str,
 
     Recordings that were joined byte by byte (`cat a.ts b.ts`), or restarted, have several frames
     for one time, or the past after the future. Timestamps that go back and forth by a few frames
-    (AVI) are no such trouble, nor are frames that have the time of the one before, which are shown
-    for no time at all.
+    (AVI) are no such trouble, nor are some frames that have the time of the one before, which are
+    shown for no time at all; where most do, the file has no times worth the name.
 
     Args:
         decoded: int64 [N], timestamp of each decoded frame as the decoder gives them, in ticks.
@@ -46,6 +50,13 @@ def check_order(decoded: NDArray[np.int64], time_base: Fraction, container: str,
         fix = _REMUX if is_mpeg else _ENCODE
         raise VideoError(
             "corrupted", f"{name!r}: {trouble}, as in recordings joined into one file; {fix}"
+        )
+    num_hidden = len(decoded) - len(np.unique(decoded))
+    if num_hidden > _MAX_HIDDEN_FRACTION * len(decoded):
+        raise VideoError(
+            "corrupted",
+            f"{name!r}: {num_hidden} of {len(decoded)} frames share presentation times with "
+            f"others, so that they would never be shown; {_ENCODE}",
         )
 
 

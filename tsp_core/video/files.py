@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import posixpath
 import re
@@ -13,8 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tsp_core import storage
-from tsp_core.errors import ObjectNotFoundError, VideoError
+from tsp_core.errors import ObjectNotFoundError, StorageError, VideoError
 
+NOT_OF_THE_CONTENT = ("missing", "checksum")
+"""Codes of failures of a file, not of a video's content: a later run may find the file again."""
 _MAX_NAME_BYTES = 200
 _FORBIDDEN = {"/": "a slash", "\\": "a backslash", "\0": "a NUL character"}
 
@@ -92,15 +95,74 @@ def local_video(uri: str, content_hash: str | None, cache_dir: str | None) -> It
     if storage.is_local(uri):
         yield storage.local_path(uri)
         return
-    folder = video_cache(cache_dir)
-    ending = posixpath.splitext(uri)[1].lower()
-    ending = ending if re.fullmatch(r"\.[a-z0-9]{1,8}", ending) else ""
+    folder, ending = video_cache(cache_dir), _ending(uri)
     cached = folder / f"{content_hash}{ending}"
     if content_hash is None or not cached.is_file():
         cached = _fetch(uri, content_hash, folder, ending)
     with contextlib.suppress(OSError):
         os.utime(cached)  # used now: `tsp prune` looks for what nobody uses
     yield cached
+
+
+@contextmanager
+def blamed_on_content(uri: str, content_hash: str, cache_dir: str | None) -> Iterator[None]:
+    """Let a video's failure through only where the file that was read is what ingest measured.
+
+    The file is hashed after a failure alone. A copy in the cache that is something else is thrown
+    away, so that the next use downloads it again.
+
+    Args:
+        uri: Path or URI of the video, as for `local_video`.
+        content_hash: SHA-256 of the content, as measured at ingest.
+        cache_dir: Local folder of the cache.
+
+    Raises:
+        VideoError: checksum in place of the failure: the file is not what ingest measured, cannot
+            be read, or was changed or replaced meanwhile.
+    """
+    is_local = storage.is_local(uri)
+    if is_local:
+        path = storage.local_path(uri)
+    else:
+        path = video_cache(cache_dir) / f"{content_hash}{_ending(uri)}"
+    before = _state(path, is_local)
+    try:
+        yield
+    except VideoError as error:
+        if error.code in NOT_OF_THE_CONTENT:
+            raise
+        found = None
+        with contextlib.suppress(OSError):
+            if path.is_file():  # a pipe would be waited for
+                found = storage.sha256_of_file(path)
+        is_same = before == _state(path, is_local) or (before is None and not is_local)
+        if found == content_hash and is_same:
+            raise
+        if not is_local and found != content_hash:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        why = f"has SHA-256 {found}, expected {content_hash}" if found else "cannot be read now"
+        why = "was changed while it was read" if found == content_hash else why
+        raise VideoError(
+            "checksum",
+            f"{file_name(uri)!r} is not what ingest measured: it {why}; it is tried again by the "
+            f"next run; run ingest again if the file is to stay so ({error})",
+        ) from error
+
+
+def _state(path: Path, is_local: bool) -> tuple[int, ...] | None:
+    """What changes when a file is written to or replaced; None where there is none."""
+    with contextlib.suppress(OSError):
+        found = path.stat()
+        # Every use touches the copies in the cache; they are never written to, but replaced.
+        return (found.st_ino, found.st_size, found.st_mtime_ns if is_local else 0)
+    return None
+
+
+def _ending(uri: str) -> str:
+    """The ending of a name in the cache, from the video's own."""
+    ending = posixpath.splitext(uri)[1].lower()
+    return ending if re.fullmatch(r"\.[a-z0-9]{1,8}", ending) else ""
 
 
 def video_cache(cache_dir: str | None) -> Path:
@@ -117,7 +179,11 @@ def proxy_cache(cache_dir: str | None) -> Path:
 
 
 def _fetch(uri: str, content_hash: str | None, folder: Path, ending: str) -> Path:
-    """Download an object beside the cache and move it in under its hash."""
+    """Download an object beside the cache and move it in under its hash.
+
+    Raises:
+        StorageError: The disk of the cache is full.
+    """
     aside = folder / f"incoming-{uuid.uuid4().hex}{ending}"
     try:
         try:
@@ -128,6 +194,13 @@ def _fetch(uri: str, content_hash: str | None, folder: Path, ending: str) -> Pat
                 found = storage.sha256_of_file(aside)
         except ObjectNotFoundError:
             raise VideoError("missing", f"{file_name(uri)!r}: no such object") from None
+        except StorageError as error:
+            if getattr(error.__cause__, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+                raise StorageError(
+                    f"{folder}: the cache of videos has no space for {file_name(uri)!r}; free some "
+                    "space there (tsp prune), or set runtime.cache_dir to a larger disk"
+                ) from error
+            raise
         if content_hash is not None and found != content_hash:
             raise VideoError(
                 "checksum",

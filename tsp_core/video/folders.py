@@ -10,8 +10,9 @@ from collections import deque
 from tsp_core import storage
 from tsp_core.storage import ObjectInfo
 
-_FOREIGN = ("@eaDir", "__MACOSX")
-"""Folders that Synology's and Apple's programs make; their files are named like the videos."""
+_FOREIGN = ("@eaDir", "__MACOSX", "lost+found")
+"""Folders that Synology's and Apple's programs make, whose files are named like the videos; and
+what a file system keeps for itself, which root alone may read."""
 
 _log = logging.getLogger(__name__)
 
@@ -20,7 +21,8 @@ def files_below(folder: str) -> list[ObjectInfo]:
     """List the files below a folder, sorted by URI, on the local disk also those below links.
 
     The files of a folder that several links lead to are listed once, below the folder itself
-    where it is listed too. A link to a folder that holds the link is not followed.
+    where it is listed too. A link to a folder that holds the link is not followed, and of a folder
+    that cannot be read nothing is known: a warning names it.
     """
     if not storage.is_local(folder):
         return storage.list_objects(folder)
@@ -29,7 +31,9 @@ def files_below(folder: str) -> list[ObjectInfo]:
     listed: set[str] = set()
     waiting = deque([folder])
     while waiting:
-        items = storage.list_objects(waiting.popleft())
+        place = waiting.popleft()
+        _tell_unreadable(place, below=folder)
+        items = storage.list_objects(place)
         real = {name: os.path.realpath(name) for name in {_parent(item) for item in items}}
         new = [item for item in items if real[_parent(item)] not in listed]
         listed.update(real.values())
@@ -39,6 +43,19 @@ def files_below(folder: str) -> list[ObjectInfo]:
             elif not is_hidden(path_below(item.uri, folder)) and _can_be_followed(item, base):
                 waiting.append(item.uri)
     return sorted(found, key=lambda item: item.uri)
+
+
+def _tell_unreadable(place: str, *, below: str) -> None:
+    """Warn of the folders that listing passes over without a word."""
+
+    def tell(error: OSError) -> None:
+        name = str(error.filename)
+        if not is_hidden(path_below(name, below)):
+            text = "%s: cannot be listed (%s): the videos in it are left out; mend its permissions"
+            _log.warning(text, name, error.strerror)
+
+    for _ in os.walk(storage.local_path(place), onerror=tell):
+        pass
 
 
 def token_of(item: ObjectInfo) -> str | None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tsp_core.config import ClipConfig
 from tsp_core.errors import VideoError
-from tsp_core.video.decode import PictureConverter, frame_pts
+from tsp_core.video.decode import PictureConverter, frame_pts, read_packets
 from tsp_core.video.sampling import FrameTimeline
 from tsp_core.video.transforms import BilinearResize
 
@@ -133,7 +133,7 @@ def decode_needed(
     context = stream.codec_context
     can_leave_out = is_needed is not None and context.name == "h264" and not finder.counts
     skipped: bool | None = None
-    for packet in container.demux(stream):
+    for packet in read_packets(container, stream):
         if is_needed is not None and can_leave_out and packet.pts is not None:
             index = finder.find(packet.pts)
             if index is not None:  # else it may be the second field of the frame before

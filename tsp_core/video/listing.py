@@ -81,7 +81,8 @@ def list_sources(section: IngestConfig) -> list[Source]:
     is hidden below a folder, and what systems put there for themselves, is passed over.
 
     Raises:
-        ConfigError: Nothing is configured or found, or a list file is wrong.
+        ConfigError: Nothing is configured or found, what is named is not there, or a list file is
+            wrong.
     """
     if not section.videos:
         raise ConfigError(
@@ -89,16 +90,19 @@ def list_sources(section: IngestConfig) -> list[Source]:
             "list with the column 'uri'"
         )
     if isinstance(section.videos, str) and section.videos.lower().endswith(_LIST_ENDINGS):
-        entries = _from_list_file(section.videos)
+        entries = _looked_up(_from_list_file(section.videos))
     else:
         given = [section.videos] if isinstance(section.videos, str) else section.videos
-        entries = [entry for uri in given for entry in _from_uri(uri, section.extensions)]
+        entries = _looked_up(
+            [entry for uri in given for entry in _from_uri(uri, section.extensions)]
+        )
+        _refuse_absent(entries)
     if not entries:
         raise ConfigError(
             f"ingest.videos: {_shown(section.videos)}: no videos found; looked for files that end "
             f"in {', '.join(section.extensions)} (ingest.extensions)"
         )
-    return _settle_names(_looked_up(entries), section.names)
+    return _settle_names(entries, section.names)
 
 
 def _from_uri(uri: str, extensions: Sequence[str]) -> list[_Entry]:
@@ -174,6 +178,7 @@ def _looked_up(entries: Sequence[_Entry]) -> list[_Entry]:
     """Give each entry a token; those that do not exist keep None."""
 
     def look_up(entry: _Entry) -> _Entry:
+        """Ask the store about one entry."""
         if entry.token is not None or is_broken_link(entry.uri):
             return entry
         try:
@@ -184,6 +189,17 @@ def _looked_up(entries: Sequence[_Entry]) -> list[_Entry]:
 
     with ThreadPoolExecutor(_LOOKUPS) as pool:
         return list(pool.map(look_up, entries))
+
+
+def _refuse_absent(entries: Sequence[_Entry]) -> None:
+    """What the configuration names must be there: a path that is misspelt is no broken video."""
+    for entry in entries:
+        if entry.token is None and not is_broken_link(entry.uri):
+            raise ConfigError(
+                f"ingest.videos: {storage.redact(entry.uri)!r} does not exist; correct the path; "
+                "what a list file (.csv with the column 'uri') names may be missing, and is "
+                "quarantined then"
+            )
 
 
 def _settle_names(entries: Sequence[_Entry], names: Literal["stem", "path"]) -> list[Source]:

@@ -23,6 +23,7 @@ from tsp_core.isolation import heartbeat
 from tsp_core.video.decode import cause, opened_video
 from tsp_core.video.frames import MAX_REORDER_FRAMES, FrameFinder, decode_needed
 from tsp_core.video.sampling import FrameTimeline
+from tsp_core.video.trouble import refuse_trouble
 
 _BYTES_AT_A_TIME = 3_600_000  # of frames as RGB; 16 frames of 320x240
 _CODECS_THAT_KEEP_FRAMES = frozenset({"h264", "hevc", "vp9"})
@@ -51,6 +52,7 @@ def needed_frames(
 
     Raises:
         VideoError: The file is not what the timeline says, or cannot be decoded.
+        MachineTroubleError: It cannot be read now.
     """
     num_given = 0
     if leave_out:
@@ -130,6 +132,7 @@ def _in_order(
             if index > wanted + MAX_REORDER_FRAMES:
                 break
     except av.FFmpegError as error:
+        refuse_trouble(error, path)
         raise VideoError("corrupted", f"{path.name!r}: decoding fails: {cause(error)}") from None
     raise VideoError(
         "corrupted",

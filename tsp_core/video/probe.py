@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from array import array
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -26,17 +25,22 @@ from tsp_core.video.decode import (
     cause,
     frame_pts,
     opened_video,
+    read_packets,
 )
+from tsp_core.video.endings import cut_part
 from tsp_core.video.orientation import upright_degrees
 from tsp_core.video.sampling import FrameTimeline
 from tsp_core.video.timing import measure_frame_rate
+from tsp_core.video.trouble import plainly, refuse_trouble
 
 MAX_DURATION_SECONDS = 48 * 3600
 """Longest video; a longer one is most likely one damaged timestamp."""
 
 _SHORTFALL_SECONDS = 0.25
 _SHORTFALL_FRACTION = 0.02
-_DURATION_IN_HEADER = ("mov", "matroska", "flv", "asf")
+_LAST_FRAME_GAPS = 2.1
+"""How long the last frame of FLV and WMV may be shown, in longest times between frames."""
+_DURATION_IN_HEADER = ("mov", "matroska", "flv", "asf", "mxf")
 """Containers, beside AVI, that state their duration."""
 
 _COLOR_SPACES = {
@@ -92,6 +96,7 @@ class _Observation:
     num_pixels: int = 0
     end_seconds: float = 0.0  # where the packets of all streams end, from the container's start
     damage: str | None = None
+    is_encrypted: bool = False  # in part
 
 
 def probe(
@@ -113,9 +118,10 @@ def probe(
 
     Raises:
         VideoError: missing, unreadable, no_video_stream, empty, truncated, corrupted or limits.
+        MachineTroubleError: The file cannot be read now for a reason that is none of the file's.
     """
     with opened_video(path, threads=threads) as (container, stream):
-        seen = _observe(container, stream, max_pixels)
+        seen = _observe(container, stream, max_pixels, path)
         if seen.first_frame is None:
             reason = seen.damage or "the stream holds none"
             raise VideoError("empty", f"{path.name!r}: no frame can be decoded: {reason}")
@@ -136,7 +142,8 @@ def probe(
             )
         PictureConverter(color="bt601", rotation_degrees=0)(seen.first_frame)
         row = _header_row(container, stream) | _picture_row(seen.first_frame)
-    return VideoProbe(timeline=timeline, keyframes=keyframes, row=row | identify(path))
+    with plainly(path):
+        return VideoProbe(timeline=timeline, keyframes=keyframes, row=row | identify(path))
 
 
 def identify(path: Path) -> dict[str, Any]:
@@ -146,30 +153,42 @@ def identify(path: Path) -> dict[str, Any]:
 
 
 def _observe(
-    container: InputContainer, stream: VideoStream, max_pixels: int | None
+    container: InputContainer, stream: VideoStream, max_pixels: int | None, path: Path
 ) -> _Observation:
     """Demux all streams and decode the video, up to the first damage."""
     seen = _Observation()
+    try:
+        _decode(container, stream, max_pixels, seen)
+    except av.FFmpegError as error:
+        refuse_trouble(error, path)
+        seen.damage = cause(error)
+    if seen.damage and seen.is_encrypted:
+        seen.damage = f"it is encrypted (DRM); use a copy that is not ({seen.damage})"
+    return seen
+
+
+def _decode(
+    container: InputContainer, stream: VideoStream, max_pixels: int | None, seen: _Observation
+) -> None:
     known: set[int] = set()
     origin = (container.start_time or 0) / av.time_base
-    try:
-        for packet in container.demux():
-            heartbeat()
-            if packet.pts is not None and packet.size:
-                end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
-                seen.end_seconds = max(seen.end_seconds, end - origin)
-            if packet.stream.index != stream.index:
-                continue
-            for frame in stream.codec_context.decode(packet):
-                if frame.is_corrupt:
-                    seen.damage = "a frame is damaged"
-                    return seen
-                _note(frame, seen, known)
-                if max_pixels is not None and seen.num_pixels > max_pixels:
-                    raise VideoError("limits", _too_much(len(seen.pts), max_pixels))
-    except av.FFmpegError as error:
-        seen.damage = cause(error)
-    return seen
+    if container.format.name.startswith(("matroska", "asf")):
+        origin = min(origin, 0.0)  # their headers' duration counts from 0, not from the first frame
+    for packet in read_packets(container):
+        heartbeat()
+        if packet.pts is not None and packet.size:
+            end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+            seen.end_seconds = max(seen.end_seconds, end - origin)
+        if packet.stream.index != stream.index:
+            continue
+        seen.is_encrypted |= packet.has_sidedata("encryption_info")
+        for frame in stream.codec_context.decode(packet):
+            if frame.is_corrupt:
+                seen.damage = "a frame is damaged"
+                return
+            _note(frame, seen, known)
+            if max_pixels is not None and seen.num_pixels > max_pixels:
+                raise VideoError("limits", _too_much(len(seen.pts), max_pixels))
 
 
 def _note(frame: VideoFrame, seen: _Observation, known: set[int]) -> None:
@@ -229,29 +248,14 @@ def _shortfall(
     promised = _header_seconds(container, stream)
     if promised is not None:
         allowed = max(_SHORTFALL_SECONDS, _SHORTFALL_FRACTION * promised)
+        if container.format.name.startswith(("flv", "asf")):
+            # They say of no frame how long it is shown, so of the last one neither.
+            gap = float(np.diff(np.sort(np.array(seen.pts))).max(initial=0) * stream.time_base)
+            allowed = max(allowed, _LAST_FRAME_GAPS * gap)
         if promised - seen.end_seconds > allowed:
             return "the file ends before what its header promises"
-    if container.format.name.startswith("mov") and _last_box_is_cut(path):
-        return "the file ends in the middle of a box"
-    return None
-
-
-def _last_box_is_cut(path: Path) -> bool:
-    """Whether the last box of an MP4 or QuickTime file reaches beyond the file's end."""
-    size, offset = path.stat().st_size, 0
-    with path.open("rb") as file:
-        while offset + 8 <= size:
-            file.seek(offset)
-            header = file.read(16)
-            if not re.fullmatch(rb"[ -~]{4}", header[4:8]):
-                return False  # no box: something was appended
-            length = int.from_bytes(header[:4], "big")
-            if length == 1:
-                length = int.from_bytes(header[8:], "big")
-            if length < 8:  # 0 stands for the rest of the file
-                return False
-            offset += length
-    return offset > size
+    part = cut_part(path, container.format.name)
+    return f"the file ends in the middle of a {part}" if part else None
 
 
 def _header_seconds(container: InputContainer, stream: VideoStream) -> float | None:
@@ -277,7 +281,7 @@ def _stopped_early(
     seconds = f"{timeline.duration_seconds:.2f}" + (f" of {promised:.2f}" if promised else "")
     return (
         f"{path.name!r}: decoding stops after {frames} frames ({seconds} s): {reason}; "
-        "set ingest.truncated to 'keep' to use what is there"
+        "set ingest.truncated (`tsp features`: --truncated) to 'keep' to use what is there"
     )
 
 

@@ -29,6 +29,7 @@ from tsp_core.video.proxy import (
     stored_frames,
 )
 from tsp_core.video.sampling import FrameTimeline
+from tsp_core.video.trouble import plain_trouble
 
 
 class PictureDecoder:
@@ -97,6 +98,8 @@ class ProxyReader:
             raise VideoError("missing", f"{path}: no such proxy; run ingest again") from None
         except pa.ArrowInvalid as error:
             raise self._damaged(str(error)) from None
+        except OSError as error:
+            raise plain_trouble(error, path) from error
         facts = self._file.schema.metadata or {}
         check_metadata(facts, str(path), PROXY.name, PROXY.version)
         settings = json.loads(facts[SETTINGS_KEY])

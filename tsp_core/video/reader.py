@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from tsp_core.config import ClipConfig
 from tsp_core.errors import VideoError
+from tsp_core.isolation import heartbeat
 from tsp_core.video.decode import cause, opened_video
 from tsp_core.video.frames import MAX_REORDER_FRAMES, FrameFinder, FrameResizer, decode_needed
 from tsp_core.video.sampling import FrameTimeline
 from tsp_core.video.transforms import rounded
+from tsp_core.video.trouble import refuse_trouble
 
 
 class ClipReader:
@@ -83,6 +85,7 @@ class ClipReader:
 
         Raises:
             VideoError: A frame cannot be decoded from any keyframe before it.
+            MachineTroubleError: The file cannot be read now.
         """
         wanted, places = np.unique(frame_indices, return_inverse=True)
         self._wanted, self._last = frozenset(wanted.tolist()), int(wanted[-1])
@@ -116,7 +119,8 @@ class ClipReader:
         for keyframe in self._keyframes[max(before - 1, 0) : before + 1][::-1] if can_seek else ():
             try:
                 self._container.seek(int(self._timeline.pts[keyframe]), stream=self._stream)
-            except av.FFmpegError:
+            except av.FFmpegError as error:
+                refuse_trouble(error, self._path)
                 continue
             self._frames = self._decode(self._is_needed)
             self._is_placed = False
@@ -138,6 +142,7 @@ class ClipReader:
         end = int(wanted[-1]) + MAX_REORDER_FRAMES
         try:
             for frame in self._frames:
+                heartbeat()
                 self._position = index = self._finder.index_of(frame)
                 if not self._is_placed:
                     # Some demuxers guess timestamps after a seek: go by those of a keyframe only.
@@ -152,6 +157,8 @@ class ClipReader:
                     break
             self._trouble = "the decoder does not give them"
         except av.FFmpegError as error:
+            self._position = self._timeline.num_frames
+            refuse_trouble(error, self._path)
             self._trouble = cause(error)
         except VideoError as error:  # another starting point may do all the same
             self._trouble = error.reason

@@ -11,7 +11,13 @@ import pytest
 from tsp_core.evaluation.blocks import Chart
 from tsp_core.evaluation.charts.axes import plain_tick, rounded_range, share_tick, ticks_between
 from tsp_core.evaluation.charts.plots import Series, bar_chart, line_chart, scatter_chart
-from tsp_core.evaluation.charts.svg import CHARACTER_WIDTH, element, number, shortened
+from tsp_core.evaluation.charts.svg import (
+    CHARACTER_WIDTH,
+    element,
+    number,
+    shortened,
+    shortened_names,
+)
 
 HOSTILE = "</svg><script>alert('x')</script>"
 WORDS = {"file": "x.svg", "title": "T", "description": "D"}
@@ -54,6 +60,58 @@ def test_ticks_are_written_for_people() -> None:
     assert share_tick(0.125) == "12.5 %"
     assert number(-0.001) == "0"
     assert shortened("a  very\nlong label", 8) == "a very \N{HORIZONTAL ELLIPSIS}"
+
+
+def test_large_numbers_are_written_out() -> None:
+    assert plain_tick(1_200_000.0) == "1200000"
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["short", "also short"],
+        ["a label that is too long", "another label that is too long"],
+        [f"the same beginning and {number}" for number in range(30)],
+        [f"the same beginning, {number}, and the same end" for number in range(30)],
+        ["the same beginn\N{HORIZONTAL ELLIPSIS}", "the same beginning", "the same beginner"],
+    ],
+)
+def test_different_names_stay_different(labels: list[str]) -> None:
+    names = shortened_names(labels, 16)
+    assert len(set(names)) == len(labels)
+    assert all(len(name) <= 16 for name in names)
+    for label, name in zip(labels, names, strict=True):
+        assert name == label or (len(label) > 16 and "\N{HORIZONTAL ELLIPSIS}" in name)
+    assert shortened_names([labels[0]] * 2, 16) == [shortened(labels[0], 16)] * 2
+
+
+@pytest.mark.parametrize("ticks", [None, list(range(0, 1_200_000, 50_000))])
+def test_texts_of_an_axis_stay_apart(ticks: list[int] | None) -> None:
+    series = Series(name="a", x=np.array([0.0, 1.2e6]), y=np.array([0.0, 1.0]), colour=0)
+    chart = line_chart([series], x_label="x", y_label="y", x_ticks=ticks, **WORDS)
+    below = [t for t in parsed(chart).iter("text") if t.attrib.get("text-anchor") == "middle"]
+    under = [t for t in below if t.attrib.get("class") == "soft"]
+    assert len(under) >= 3
+    places = [float(item.attrib["x"]) for item in under]
+    assert min(np.diff(places)) > CHARACTER_WIDTH * max(len(item.text or "") for item in under)
+
+
+def test_a_legend_of_many_long_names_takes_no_room_from_the_data() -> None:
+    def drawn(count: int) -> tuple[Chart, float]:
+        series = [
+            Series(name=f"{'long ' * 20}{i}", x=np.arange(2), y=np.arange(2.0), colour=i)
+            for i in range(count)
+        ]
+        chart = line_chart(series, x_label="x", y_label="y", **WORDS)
+        heights = [float(c.attrib["cy"]) for c in parsed(chart).iter("circle")]
+        return chart, max(heights) - min(heights)
+
+    (one, room), (many, same_room) = drawn(1), drawn(20)
+    assert same_room == pytest.approx(room, abs=1)
+    assert many.height - one.height == 19 * 17
+    names = [item for item in texts(many) if item.startswith("long")]
+    assert len(set(names)) == 20
+    assert all(58 + 19 + CHARACTER_WIDTH * len(name) <= many.width for name in names)
 
 
 def test_text_and_attributes_are_escaped() -> None:

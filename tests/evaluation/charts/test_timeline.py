@@ -11,6 +11,7 @@ import pytest
 from tests.evaluation.detection.oracle import found, truth
 from tests.evaluation.samples import thumbnails
 from tsp_core.evaluation.blocks import Chart
+from tsp_core.evaluation.charts.svg import CHARACTER_WIDTH
 from tsp_core.evaluation.charts.timeline import timeline_chart
 
 CLASSES = ("run", "</svg><b>")
@@ -26,6 +27,7 @@ def drawn(**changes: Any) -> Chart:
         "actionness": (np.linspace(0, 20, 5), np.linspace(0, 1, 5)),
         "thumbnails": thumbnails(4),
         "classes": CLASSES,
+        "colours": {0: "s0", 1: "none"},
         "file": "t.svg",
         "title": "a",
     }
@@ -52,6 +54,36 @@ def test_wrong_detections_are_outlined() -> None:
     assert "fill" in right.find("rect").attrib["class"]  # type: ignore[union-attr]
     assert "hollow" in wrong.find("rect").attrib["class"]  # type: ignore[union-attr]
     assert right.find("title").text == "run, 2.5\N{EN DASH}7.0 s, score 0.90"  # type: ignore[union-attr]
+
+
+def test_bars_have_the_colours_that_are_given() -> None:
+    kinds = [bar.find("rect").attrib["class"] for bar in bars(drawn())]  # type: ignore[union-attr]
+    assert kinds == ["fill s0", "fill none", "fill s0", "fill s0", "hollow none"]
+
+
+def test_a_curve_of_many_points_keeps_its_peaks_and_no_more_than_is_seen() -> None:
+    times = np.linspace(0, 20, 50_000)
+    values = np.full(len(times), 0.5)
+    values[31_234], values[40_001] = 1.0, 0.0
+    chart = drawn(actionness=(times, values))
+    root = ElementTree.fromstring(f"<svg>{chart.body}</svg>")
+    line = next(path for path in root.iter("path") if path.attrib["class"] == "line s0")
+    points = [pair.split() for pair in line.attrib["d"][1:].split("L")]
+    assert len(points) <= 1002
+    assert points[0][0] == "0"
+    assert points[-1][0] == "1000"
+    heights = {float(y): float(x) for x, y in points}
+    assert heights[0.0] == pytest.approx(1000 * times[31_234] / 20, abs=0.01)
+    assert heights[100.0] == pytest.approx(1000 * times[40_001] / 20, abs=0.01)
+
+
+def test_the_times_of_a_long_video_do_not_run_into_each_other_on_a_phone() -> None:
+    root = ElementTree.fromstring(f"<svg>{drawn(duration_seconds=123_456.0).body}</svg>")
+    ticks = [t for t in root.iter("text") if t.attrib["x"].endswith("%")]
+    assert len(ticks) >= 3
+    places = [280 * float(t.attrib["x"].rstrip("%")) / 100 for t in ticks]
+    widest = CHARACTER_WIDTH * max(len(t.text or "") for t in ticks)
+    assert min(np.diff(places)) >= widest
 
 
 def test_frames_are_side_by_side_over_the_whole_width() -> None:

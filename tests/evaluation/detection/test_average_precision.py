@@ -148,6 +148,16 @@ def test_false_positives_on_ambiguous_segments_do_not_count():
         assert score(instances, detections, ambiguous=elsewhere).mean == pytest.approx(2 / 3)
 
 
+def test_in_a_video_with_ambiguous_segments_alone_only_what_touches_them_does_not_count():
+    # as TH14eventdetpr.m: all videos of the detections are gone through
+    instances, ambiguous = truth(("a", 0, 0, 10)), truth(("b", -1, 20, 30))
+    right = ("a", 0, 0, 10, 0.5)
+    touching = found(("b", 0, 25, 40, 0.9), right)
+    apart = found(("b", 0, 50, 60, 0.9), right)
+    assert score(instances, touching, ambiguous=ambiguous).mean == 1
+    assert score(instances, apart, ambiguous=ambiguous).mean == pytest.approx(1 / 2)
+
+
 def test_true_positives_on_ambiguous_segments_count():
     instances, detections = truth(("a", 0, 0, 10)), found(("a", 0, 0, 10, 1.0))
     assert score(instances, detections, ambiguous=truth(("a", -1, 0, 10))).mean == 1

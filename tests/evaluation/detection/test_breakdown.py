@@ -110,6 +110,13 @@ def test_quantile_bins_of_lengths_that_are_close():
     assert few.edges == (0.0, 1.0, np.inf)
 
 
+def test_ranges_of_long_actions_are_short():
+    bins = LengthBins(measure="seconds", edges=(0, 9.876, 123.456, 9231.92), labels=("a", "b", "c"))
+    assert bins.ranges() == ("0-9.88 s", "9.88-123 s", "123-9232 s")
+    close = LengthBins(measure="seconds", edges=(0, 123.41, 123.44), labels=("a", "b"))
+    assert close.ranges() == ("0-123.41 s", "123.41-123.44 s")
+
+
 def test_ranges_read_well():
     assert ACTIVITYNET_COVERAGE.ranges()[1] == "20-40 %"
     assert THUMOS14_SECONDS.ranges()[-1] == "over 18 s"

@@ -37,6 +37,45 @@ def test_basins_are_joined_as_far_as_the_tolerance_allows():
     assert [0, 9] in group_rows(values, levels=(0.5,), tolerances=(0.5,)).tolist()
 
 
+def joined_one_by_one(values, level, tolerance):
+    """Every basin, extended over those after it while the tolerance allows."""
+    rows = np.flatnonzero(values >= level)
+    basins = [
+        (run[0], run[-1] + 1) for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)
+    ]
+    found = set()
+    for number, (start, end) in enumerate(basins):
+        above = end - start
+        for other_start, other_end in basins[number + 1 :]:
+            above += other_end - other_start
+            if above < tolerance * (other_end - start):
+                break
+            end = other_end
+        found.add((int(start), int(end)))
+    return sorted(found)
+
+
+@pytest.mark.parametrize("tolerance", [0.25, 0.5, 0.6, 0.75, 0.8, 1.0])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.7, 0.9])
+def test_random_basins_are_joined_as_one_by_one(share, tolerance):
+    draws = np.random.default_rng(0)
+    for size in (1, 2, 5, 20, 100, 400):
+        for _ in range(20):
+            values = (draws.random(size) < share).astype(float)
+            if values.any():
+                found = group_rows(values, levels=(0.5,), tolerances=(tolerance,))
+                assert [tuple(pair) for pair in found.tolist()] == joined_one_by_one(
+                    values, 0.5, tolerance
+                )
+
+
+def test_joining_many_basins_looks_at_few_pairs():
+    values = np.tile([1.0, 1.0, 1.0, 0.0], 50_000)  # every basin reaches to the end
+    found = group_rows(values, levels=(0.5,), tolerances=(0.6,))
+    assert found[0].tolist() == [0, 199_999]
+    assert len(found) == 50_000
+
+
 def test_nothing_above_gives_nothing():
     assert group_rows(np.zeros(5)).shape == (0, 2)
     assert len(localize_by_heads(heads_of(np.zeros((5, 2))))) == 0

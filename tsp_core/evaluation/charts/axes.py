@@ -5,16 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from markupsafe import Markup
 
-from tsp_core.evaluation.charts.svg import CHARACTER_WIDTH, element, group, line, text
+from tsp_core.evaluation.charts.svg import (
+    CHARACTER_WIDTH,
+    element,
+    group,
+    line,
+    shortened_names,
+    text,
+)
 
 WIDTH, HEIGHT = 400, 270
 """Size of a chart in pixels; a narrow phone shows it at its own size."""
 
 _LEGEND_LINE = 17
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 20, 12, 40
+_BETWEEN_TICKS = 8
+_MAX_KEY = 46  # characters: a key is at most a line of the legend
 
 FormatTick = Callable[[float], str]
 
@@ -49,10 +59,15 @@ class Area:
         low, high = self.y_range
         return self.bottom - (value - low) / (high - low) * (self.bottom - self.top)
 
+    @property
+    def chart_height(self) -> int:
+        """Height of a chart with its axis and labels below the area."""
+        return round(self.bottom + _BOTTOM)
+
 
 def plain_tick(value: float) -> str:
     """Write a tick with as few digits as it needs."""
-    return f"{value:g}".replace("-", "\N{MINUS SIGN}")
+    return f"{value:.12g}".replace("-", "\N{MINUS SIGN}")
 
 
 def share_tick(value: float) -> str:
@@ -69,6 +84,40 @@ def ticks_between(low: float, high: float, *, count: int = 5) -> list[float]:
     return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
+def fitting_ticks(
+    low: float, high: float, *, pixels: float, written: FormatTick, count: int = 5
+) -> list[float]:
+    """Ticks as of `ticks_between`, at most so many that their texts stay apart.
+
+    Args:
+        low: Least value of the axis.
+        high: Greatest.
+        pixels: Length of the axis.
+        written: Writes a tick.
+        count: About how many where there is room.
+    """
+    ticks = ticks_between(low, high, count=count)
+    scale = pixels / (high - low)
+    while count > 1 and not _are_apart([tick * scale for tick in ticks], ticks, written):
+        count -= 1
+        ticks = ticks_between(low, high, count=count)
+    return ticks
+
+
+def _thinned(ticks: Sequence[float], area: Area, written: FormatTick) -> list[float]:
+    """Every k-th tick, with the least k at which the texts stay apart."""
+    every = 1
+    while not _are_apart([area.x(tick) for tick in ticks[::every]], ticks[::every], written):
+        every += 1
+    return list(ticks[::every])
+
+
+def _are_apart(places: Sequence[float], ticks: Sequence[float], written: FormatTick) -> bool:
+    widest = CHARACTER_WIDTH * max((len(written(tick)) for tick in ticks), default=0)
+    steps = [after - before for before, after in pairwise(places)]
+    return all(step >= widest + _BETWEEN_TICKS for step in steps)
+
+
 def rounded_range(values: Sequence[float], *, include_zero: bool = False) -> tuple[float, float]:
     """The range of finite values, widened a little; never empty."""
     finite = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
@@ -80,11 +129,12 @@ def rounded_range(values: Sequence[float], *, include_zero: bool = False) -> tup
 
 
 def legend(keys: Sequence[Key], width: float = WIDTH) -> tuple[Markup, float]:
-    """Draw a legend over the chart; returns it and its height."""
+    """Draw a legend over the chart, long names shortened; returns it and its height."""
     drawn: list[Markup] = []
     x, y = float(_LEFT), float(_TOP)
-    for key in keys:
-        needed = 22 + CHARACTER_WIDTH * len(key.name)
+    names = shortened_names([key.name for key in keys], _MAX_KEY)
+    for key, name in zip(keys, names, strict=True):
+        needed = 22 + CHARACTER_WIDTH * len(name)
         if x > _LEFT and x + needed > width:
             x, y = float(_LEFT), y + _LEGEND_LINE
         dash = "4 3" if key.dashed else None
@@ -99,7 +149,7 @@ def legend(keys: Sequence[Key], width: float = WIDTH) -> tuple[Markup, float]:
                 stroke_dasharray=dash,
             )
         )
-        drawn.append(text(key.name, x + 19, y + 4))
+        drawn.append(text(name, x + 19, y + 4))
         x += needed + 10
     return Markup("").join(drawn), (y + 4 if keys else 0.0)
 
@@ -119,10 +169,14 @@ def frame(
 ) -> tuple[Area, Markup]:
     """Draw axes with their grid, labels and legend.
 
+    A legend of several lines makes the chart higher, and leaves the data as much room as one of a
+    single line. Ticks whose texts would run into each other are thinned out.
+
     Returns:
         Where data go, and the markup to put before them.
     """
     over, legend_height = legend(keys)
+    height = round(height + max(0.0, legend_height - _TOP - 4))
     area = Area(
         left=_LEFT,
         top=_TOP + legend_height,
@@ -135,7 +189,9 @@ def frame(
     for value in ticks_between(*y_range):
         parts.append(line(area.left, area.y(value), area.right, area.y(value), "grid"))
         parts.append(text(y_tick(value), area.left - 6, area.y(value) + 4, text_anchor="end"))
-    for value in ticks_between(*x_range) if x_ticks is None else x_ticks:
+    if x_ticks is None:
+        x_ticks = fitting_ticks(*x_range, pixels=area.right - area.left, written=x_tick)
+    for value in _thinned(x_ticks, area, x_tick):
         if x_grid:
             parts.append(line(area.x(value), area.top, area.x(value), area.bottom, "grid"))
         parts.append(text(x_tick(value), area.x(value), area.bottom + 16, text_anchor="middle"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from markupsafe import Markup
@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tsp_core.evaluation.blocks import Chart
-from tsp_core.evaluation.charts.axes import WIDTH, plain_tick, ticks_between
+from tsp_core.evaluation.charts.axes import WIDTH, fitting_ticks, plain_tick
 from tsp_core.evaluation.charts.svg import (
     CHARACTER_WIDTH,
-    colour,
     data_uri,
     element,
     line,
-    shortened,
+    shortened_names,
     text,
 )
 from tsp_core.evaluation.detection.instances import Instances
@@ -35,7 +34,7 @@ def confusion_chart(
     """Draw a confusion matrix [C, C]: rows are true classes, shaded by their share."""
     count = len(labels)
     named = count <= _MAX_NAMED
-    names = [shortened(label, _MAX_CHARACTERS) for label in labels]
+    names = shortened_names(labels, _MAX_CHARACTERS)
     longest = CHARACTER_WIDTH * max(len(name) for name in names) if named else 0.0
     left, top = 24 + longest, 8.0
     cell = min(46.0, max((WIDTH - left - 8) / count, 11.0 if named else 3.0))
@@ -82,6 +81,7 @@ def similarity_chart(
     actions: Instances | None,
     classes: Sequence[str],
     *,
+    colours: Mapping[int, str],
     file: str,
 ) -> Chart:
     """Draw the cosines of all pairs of rows of a video, with the annotated actions beside them.
@@ -90,10 +90,13 @@ def similarity_chart(
         sequence: Features; they are standardised over the video.
         actions: Annotated actions of this video; None for none.
         classes: Names in index order.
+        colours: Of the classes of the actions, by index.
         file: Name of the picture's file.
     """
-    left, top, size = 34.0, 14.0, WIDTH - 34.0 - 12.0
     seconds = sequence.duration_seconds
+    ticks = fitting_ticks(0.0, seconds, pixels=WIDTH - 60.0, written=plain_tick)
+    left = max(34.0, 12 + CHARACTER_WIDTH * max(len(plain_tick(tick)) for tick in ticks))
+    top, size = 14.0, WIDTH - left - 12.0
     scale = size / seconds
     image = data_uri(_similarity_png(sequence), "png")
     parts = [
@@ -102,14 +105,14 @@ def similarity_chart(
             "image", href=image, x=left, y=top, width=size, height=size, preserveAspectRatio="none"
         ),
     ]
-    for value in ticks_between(0.0, seconds):
+    for value in ticks:
         at, written = value * scale, plain_tick(value)
         parts.append(text(written, left + at, top + size + 15, text_anchor="middle"))
         parts.append(text(written, left - 5, top + at + 4, text_anchor="end"))
         parts.append(line(left + at, top + size, left + at, top + size + 4, "axis"))
     label = text("time (s)", left + size / 2, top + size + 32, text_anchor="middle", class_="label")
     parts.append(label)
-    parts += _action_marks(actions, classes, left, top, size, scale)
+    parts += _action_marks(actions, classes, colours, left, top, size, scale)
     return Chart(
         file=file,
         title=sequence.video,
@@ -124,6 +127,7 @@ def similarity_chart(
 def _action_marks(
     actions: Instances | None,
     classes: Sequence[str],
+    colours: Mapping[int, str],
     left: float,
     top: float,
     size: float,
@@ -139,7 +143,7 @@ def _action_marks(
         title = element("title", classes[index])
         place = {"x": left + start, "width": max(length, 0.5)}
         parts.append(
-            element("rect", title, y=top - 9, height=6, class_=f"fill {colour(index)}", **place)
+            element("rect", title, y=top - 9, height=6, class_=f"fill {colours[index]}", **place)
         )
         parts.append(
             element("rect", y=top + start, height=max(length, 0.5), class_="outline", **place)

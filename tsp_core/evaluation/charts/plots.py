@@ -90,7 +90,7 @@ def line_chart(
         description=description,
         body=Markup("").join(parts),
         width=WIDTH,
-        height=HEIGHT,
+        height=area.chart_height,
     )
 
 
@@ -143,7 +143,7 @@ def bar_chart(
         description=description,
         body=Markup("").join(parts),
         width=WIDTH,
-        height=HEIGHT,
+        height=area.chart_height,
     )
 
 
@@ -179,7 +179,7 @@ def scatter_chart(
         description=description,
         body=Markup("").join(parts),
         width=WIDTH,
-        height=HEIGHT + 60,
+        height=area.chart_height,
     )
 
 

@@ -7,6 +7,8 @@ gives a value for light and for dark pages.
 from __future__ import annotations
 
 import base64
+from collections import Counter
+from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
@@ -68,6 +70,36 @@ def shortened(label: str, max_characters: int) -> str:
         if len(label) <= max_characters
         else f"{label[: max_characters - 1]}\N{HORIZONTAL ELLIPSIS}"
     )
+
+
+def shortened_names(labels: Sequence[str], max_characters: int) -> list[str]:
+    """Each label on one line of at most this many characters; different ones stay different.
+
+    Labels that begin alike lose their middle; those that end alike too are numbered.
+    """
+    remaining = list(dict.fromkeys(labels))
+    chosen: dict[str, str] = {}
+    for tail in (0, max_characters // 3, max_characters // 2, 3 * max_characters // 4):
+        found = {label: _without_middle(label, max_characters, tail) for label in remaining}
+        counts = Counter([*chosen.values(), *found.values()])
+        chosen |= {label: name for label, name in found.items() if counts[name] == 1}
+        remaining = [label for label in remaining if label not in chosen]
+    taken, number = set(chosen.values()), 0
+    for label in remaining:
+        name = ""
+        while not name or name in taken:
+            number += 1
+            name = f"{shortened(label, max_characters - len(str(number)))}{number}"
+        chosen[label] = name
+        taken.add(name)
+    return [chosen[label] for label in labels]
+
+
+def _without_middle(label: str, max_characters: int, tail: int) -> str:
+    line = " ".join(label.split())
+    if len(line) <= max_characters or tail == 0:
+        return shortened(line, max_characters)
+    return f"{line[: max_characters - tail - 1]}\N{HORIZONTAL ELLIPSIS}{line[-tail:]}"
 
 
 def data_uri(data: bytes, kind: str) -> str:

@@ -5,19 +5,22 @@ Places are in per cent of the width, so that one drawing suits a phone and a wid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
 from tsp_core.evaluation.blocks import Chart
-from tsp_core.evaluation.charts.axes import plain_tick, ticks_between
-from tsp_core.evaluation.charts.svg import colour, data_uri, element, number, text
+from tsp_core.evaluation.charts.axes import fitting_ticks, plain_tick
+from tsp_core.evaluation.charts.svg import data_uri, element, number, text
+from tsp_core.evaluation.charts.thinning import thinned_rows
 from tsp_core.evaluation.detection.instances import Detections, Instances
 
 _FRAMES, _BAR, _GAP, _CURVE = 58.0, 18.0, 4.0, 44.0
 _CAPTION = 16.0
+_NARROW = 280.0  # pixels of the time axis on a phone
+_SLICES = 500  # of the curve: two pixels each on a wide page
 
 
 def timeline_chart(
@@ -30,6 +33,7 @@ def timeline_chart(
     actionness: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
     thumbnails: Sequence[bytes],
     classes: Sequence[str],
+    colours: Mapping[int, str],
     file: str,
     title: str,
 ) -> Chart:
@@ -44,6 +48,7 @@ def timeline_chart(
         actionness: Times in seconds and values from 0 to 1, both float [N]; None for none.
         thumbnails: Frames as JPEG, from evenly spaced times; may be none.
         classes: Names in index order.
+        colours: Of the classes that are seen, by index.
         file: Name of the picture's file.
         title: Heading.
     """
@@ -61,7 +66,7 @@ def timeline_chart(
         for row, lane in enumerate(lanes):
             y = top + _CAPTION + lane * (_BAR + _GAP)
             solid = right is None or bool(right[row])
-            parts.append(_bar(segments, row, y, duration_seconds, classes, solid))
+            parts.append(_bar(segments, row, y, duration_seconds, classes, colours, solid))
         top += _CAPTION + (max(lanes, default=-1) + 1) * (_BAR + _GAP) + 4
     if actionness is not None:
         parts.append(text("actionness", 0, top + 11))
@@ -127,6 +132,7 @@ def _bar(
     y: float,
     duration_seconds: float,
     classes: Sequence[str],
+    colours: Mapping[int, str],
     solid: bool,
 ) -> Markup:
     """A bar with its class as far as it fits: the inner drawing clips what sticks out."""
@@ -143,7 +149,7 @@ def _bar(
     return element(
         "svg",
         element("title", hint),
-        element("rect", class_=f"{kind} {colour(index)}", style="width:calc(100% - 2px)", **box),
+        element("rect", class_=f"{kind} {colours[index]}", style="width:calc(100% - 2px)", **box),
         text(label, 6, _BAR - 5, class_="on-fill" if solid else "soft"),
         x=_percent(start),
         y=y,
@@ -155,10 +161,11 @@ def _bar(
 def _curve(
     times: NDArray[np.float64], values: NDArray[np.float64], y: float, duration_seconds: float
 ) -> Markup:
-    """An area; its own drawing is stretched to the width."""
+    """An area; its own drawing is stretched to the width, and has the points that are seen."""
+    rows = thinned_rows(times, values, x_range=(0.0, duration_seconds), slices=_SLICES)
     points = [
         f"{number(1000 * time / duration_seconds)} {number(100 * (1 - value))}"
-        for time, value in zip(times, values, strict=True)
+        for time, value in zip(times[rows], values[rows], strict=True)
     ]
     first, last = points[0].split()[0], points[-1].split()[0]
     outline = "M" + "L".join(points)
@@ -177,7 +184,7 @@ def _curve(
 
 def _axis(top: float, duration_seconds: float) -> list[Markup]:
     parts = [element("line", x1="0%", x2="100%", y1=top, y2=top, class_="axis")]
-    for value in ticks_between(0.0, duration_seconds, count=6):
+    for value in fitting_ticks(0.0, duration_seconds, pixels=_NARROW, written=plain_tick, count=6):
         place = 100 * value / duration_seconds
         anchor = "start" if place < 2 else "end" if place > 97 else "middle"
         at = _percent(place)

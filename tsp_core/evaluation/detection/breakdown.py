@@ -10,12 +10,15 @@ DETAD's precision is normalised: with N instances per class on average over the 
 precision = recall * N / (recall * N + false positives), so that rare bins are comparable
 with common ones. This is the default here; `normalised=False` gives the plain precision.
 
-One departure: DETAD drops instances that are longer than their video, here their coverage is 1.
+Departures: DETAD drops instances that are longer than their video, here their coverage is 1; it
+analyses THUMOS14 at the threshold 0.5 alone, here the protocol's thresholds count; and its false
+negatives include instances whose detection comes so late in the list that the precision has fallen
+below 5 %, here each match counts as found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,11 +60,11 @@ class LengthBins:
     def ranges(self) -> tuple[str, ...]:
         """The bins' bounds for people, such as "30-60 s" or "over 180 s"."""
         factor, unit = (100, " %") if self.measure == "coverage" else (1, " s")
-        texts = []
-        for low, high in zip(self.edges, self.edges[1:], strict=False):
-            least, most = (f"{round(edge * factor, 2):g}" for edge in (low, high))
-            texts.append(f"{least}-{most}{unit}" if np.isfinite(high) else f"over {least}{unit}")
-        return tuple(texts)
+        written = _written([edge * factor for edge in self.edges])
+        return tuple(
+            f"{least}-{most}{unit}" if np.isfinite(high) else f"over {least}{unit}"
+            for least, most, high in zip(written, written[1:], self.edges[1:], strict=False)
+        )
 
 
 ACTIVITYNET_COVERAGE = LengthBins(measure="coverage", edges=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0))
@@ -79,13 +82,30 @@ class BinScore:
         num_instances: How many there are.
         average_map: Average mAP over thresholds and classes; None without instances.
         recall: Share of the instances matched, averaged over the thresholds; None without
-            instances. One minus it is DETAD's false negative rate.
+            instances.
     """
 
     label: str
     num_instances: int
     average_map: float | None
     recall: float | None
+
+
+def _written(edges: Sequence[float]) -> list[str]:
+    """Rising values in three digits, at least whole ones, or in as many more as tell them apart."""
+    written: list[str] = []
+    for digits in range(3, 18):
+        written = [_in_digits(edge, digits) for edge in edges]
+        if len(set(written)) == len(edges):
+            break
+    return written
+
+
+def _in_digits(value: float, digits: int) -> str:
+    before_point = len(str(int(value))) if np.isfinite(value) else 0
+    decimals = max(0, digits - before_point)
+    text = f"{value:.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def quantile_bins(instances: Instances, *, num_bins: int = 4) -> LengthBins:

@@ -15,7 +15,10 @@ another without a gap.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -175,17 +178,28 @@ def group_rows(
 
 
 def _joined(basins: list[tuple[int, int]], tolerance: float) -> list[tuple[int, int]]:
-    """Extend every basin over the following ones as far as the tolerance allows."""
+    """Extend every basin over the following ones as far as the tolerance allows.
+
+    Basin i ends before the first j > i at which less than the tolerance p / q of the stretch is
+    above the level. With A the rows above up to a basin's end, that is where q A[j] - p end[j]
+    falls below q A[i - 1] - p start[i]: the first smaller value to the right, found by bisection
+    among the values that are smaller than all between them and i. Integers keep ties exact.
+    """
+    share = Fraction(repr(float(tolerance)))  # as it is written: 0.8 is 4/5
+    scale, part = share.denominator, share.numerator
+    above = list(accumulate((end - start for start, end in basins), initial=0))
+    limits: list[tuple[int, int]] = []  # rising values; the last is the nearest basin's
     groups = []
-    for number, (start, end) in enumerate(basins):
-        above = end - start
-        for following_start, following_end in basins[number + 1 :]:
-            above += following_end - following_start
-            if above < tolerance * (following_end - start):
-                break
-            end = following_end
-        groups.append((start, end))
-    return groups
+    for number in range(len(basins) - 1, -1, -1):
+        start, end = basins[number]
+        smaller = bisect_left(limits, (scale * above[number] - part * start,))
+        last = limits[smaller - 1][1] - 1 if smaller else len(basins) - 1
+        groups.append((start, basins[last][1]))
+        value = scale * above[number + 1] - part * end
+        while limits and limits[-1][0] >= value:
+            limits.pop()
+        limits.append((value, number))
+    return groups[::-1]
 
 
 def _means(values: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:

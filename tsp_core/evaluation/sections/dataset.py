@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ class DatasetTables:
         problems: Of the schema PROBLEMS.
         clips: Of the schema CLIPS.
         classes: Action classes in index order.
+        subsets: Videos by subset, those without segments included.
     """
 
     videos: pa.Table
@@ -48,6 +50,7 @@ class DatasetTables:
     problems: pa.Table
     clips: pa.Table
     classes: tuple[str, ...]
+    subsets: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def dataset_section(tables: DatasetTables) -> Section:

@@ -88,7 +88,7 @@ def _introduction(evidence: Evidence, subset: str) -> str:
         f"{len(material.evaluation.actions):,} actions in {len(material.evaluation.sequences):,} "
         f"videos of {subset} are to be found in features alone, one row every "
         f"{material.step_seconds:.3g} s. What is trained, is trained on "
-        f"{len(material.training.sequences):,} other videos. {names}."
+        f"{len(material.training.sequences):,} videos. {names}."
     )
 
 
@@ -108,24 +108,28 @@ def _map_table(
         )
         for name, score in scores.items()
     )
-    stand_ins = _stand_ins(evidence)
     return Table(
-        title=f"mAP, {PROTOCOL_NAMES[protocol]}", columns=columns, rows=rows, note=stand_ins
+        title=f"mAP, {PROTOCOL_NAMES[protocol]}",
+        columns=columns,
+        rows=rows,
+        note=_completed(evidence),
     )
 
 
-def _stand_ins(evidence: Evidence) -> str:
+def _completed(evidence: Evidence) -> str:
+    """Which scores of the own heads are a probe's, since the checkpoint lacks the head."""
     found = evidence.localization.localized.get("heads")
     if found is None:
         return ""
     lacking = [
-        what
-        for what, source in (("classes", found.classes_from), ("actionness", found.actionness_from))
-        if source != "head"
+        f"the checkpoint has no {head} head, so {scores} is that of the linear {head} probe"
+        for head, scores, source in (
+            ("action", "the class probability", found.classes_from),
+            ("region", "the actionness", found.actionness_from),
+        )
+        if source == "probe"
     ]
-    if not lacking:
-        return ""
-    return f"Own heads: the checkpoint has no head for {lacking[0]}; the linear probe stands in."
+    return f"Own heads: {'; '.join(lacking)}." if lacking else ""
 
 
 def _class_table(

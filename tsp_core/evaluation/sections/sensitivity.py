@@ -11,6 +11,7 @@ from tsp_core.evaluation.charts.matrices import similarity_chart
 from tsp_core.evaluation.charts.plots import Series, line_chart, scatter_chart
 from tsp_core.evaluation.charts.svg import NUM_COLOURS, colour
 from tsp_core.evaluation.localizers.sequences import ACTION
+from tsp_core.evaluation.sections.colours import class_colours
 from tsp_core.evaluation.sensitivity import BoundarySimilarity, FeatureMap, Sensitivity
 from tsp_core.evaluation.stories import Stories
 
@@ -43,9 +44,14 @@ def sensitivity_section(
     ]
     if stories is not None:
         chosen = stories.videos[: _MAX_MATRICES // 2] + stories.videos[-(_MAX_MATRICES // 2) :]
+        colours = class_colours(stories, len(classes))
         matrices = tuple(
             similarity_chart(
-                story.sequence, story.actions, classes, file=f"self_similarity_{number}.svg"
+                story.sequence,
+                story.actions,
+                classes,
+                colours=colours,
+                file=f"self_similarity_{number}.svg",
             )
             for number, story in enumerate(dict.fromkeys(chosen), start=1)
         )

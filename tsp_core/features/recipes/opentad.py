@@ -113,7 +113,7 @@ class OpenTadRecipe:
         return {
             "type": "AnetPaddingDataset",
             "ann_file": f"data/{context.dataset}/annotations.json",
-            "subset_name": subset,
+            "subset_name": [subset],  # OpenTAD asks whether it holds a video's subset
             "class_map": f"data/{context.dataset}/category_idx.txt",
             "data_path": f"data/{context.dataset}/features/",
             "filter_gt": with_truth,
