@@ -85,8 +85,8 @@ class Command:
 
 def wait_for_the_end_of(processes: set[int]) -> None:
     deadline = time.monotonic() + WAIT_SECONDS
-    while any(is_alive(process) for process in processes):
-        assert time.monotonic() < deadline, processes
+    while left := list(filter(is_alive, processes)):
+        assert time.monotonic() < deadline, list(map(described, left))
         time.sleep(0.05)
 
 
@@ -112,10 +112,24 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def decodes(pid: int) -> bool:
-    """Whether a process has a decoder loaded."""
+def described(pid: int) -> str:
+    """What a process is and waits for, for who reads of a failure."""
+    folder = Path(f"/proc/{pid}")
     with contextlib.suppress(OSError):
-        return "libavcodec" in Path(f"/proc/{pid}/maps").read_text()
+        command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        return f"{pid}: {command}\n{(folder / 'status').read_text()}"
+    return f"{pid}: gone"
+
+
+def decodes(pid: int) -> bool:
+    """Whether a process is a worker that has a decoder loaded.
+
+    Before it has become the worker's program, it shares the memory of the command, decoder and
+    all; who stops it there stops it before it can ask the kernel to end it with the command.
+    """
+    with contextlib.suppress(OSError):
+        if b"tsp_core.isolation.child" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return "libavcodec" in Path(f"/proc/{pid}/maps").read_text()
     return False
 
 
