@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from tests.features.samples import VIDEOS, context, facts, feature_rows, write_recipe
+from tsp_core.config import ClipConfig
 from tsp_core.errors import ConfigError
 from tsp_core.features.recipes import RECIPES
 
@@ -71,6 +72,16 @@ def test_training_and_testing_agree_on_the_time_that_the_rows_cover(
         assert seconds_in_testing(info) == pytest.approx(seconds_in_training(info))
         assert info["annotations"], "the readers need an action in every video they train on"
     assert train["v_a"]["annotations"][0] == {"label": "class 0", "segment": [1.0, 3.5]}
+
+
+@pytest.mark.parametrize("name", ["bmn", "gtad"])
+def test_clips_of_any_length_and_stride_have_one_scale(tmp_path: Path, name: str) -> None:
+    made = context(clip=ClipConfig(length=12), stride=5)
+    data = write_recipe(tmp_path / "out", name, made) / "data" / "ours"
+    info = tables(data, "train")["v_a"]
+    covered = ((VIDEOS["v_a"] - 1) * 5 + 12) / 15
+    assert seconds_in_training(info) == pytest.approx(covered)
+    assert seconds_in_testing(info) == pytest.approx(covered)
 
 
 @pytest.mark.parametrize("name", ["bmn", "gtad"])

@@ -245,3 +245,17 @@ def test_unusable_checkpoints_are_refused(tmp_path: Path) -> None:
         load_checkpoint(changed(path, model=encoder))
     with pytest.raises(WeightsError, match="drawn weights have no heads"):
         load_checkpoint("random:0", encoder="r3d_18")
+
+
+def test_an_encoder_whose_extension_is_not_loaded_is_named(tmp_path: Path) -> None:
+    model, info = model_and_info("tsp", True)
+    path = tmp_path / "c.pth"
+    save_checkpoint(path, model, info)
+    content = torch.load(path, weights_only=True)
+    content["model"]["features.more.weight"] = torch.zeros(1)
+    content["tsp"]["encoder"] = "swallow"
+    torch.save(content, path)
+    message = r"a checkpoint of 'swallow', an encoder that an extension adds.*TSP_EXTENSIONS"
+    for asked in (None, "r3d_18"):
+        with pytest.raises(WeightsError, match=message):
+            load_checkpoint(str(path), encoder=asked)

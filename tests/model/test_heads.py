@@ -64,6 +64,19 @@ def test_logits_are_those_of_the_paper(clips: torch.Tensor) -> None:
         assert torch.allclose(region, joined @ weights["fc2.weight"].T, atol=1e-6)
 
 
+def test_under_autocast_the_heads_keep_their_precision(clips: torch.Tensor) -> None:
+    tsp = model("tsp", use_gvf=True)
+    gvf = torch.randn(2, 128)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        features, action, region = tsp(clips, gvf)
+    weights = dict(tsp.named_parameters())
+    with torch.no_grad():
+        torch.testing.assert_close(action, features.float() @ weights["fc1.weight"].T)
+        joined = torch.cat([features.float(), gvf], dim=1)
+        torch.testing.assert_close(region, joined @ weights["fc2.weight"].T)
+    assert action.dtype == region.dtype == torch.float32
+
+
 def test_weights_are_drawn_narrow_in_a_fixed_order() -> None:
     encoder = open_encoder("random:0", name="r2plus1d_tiny").encoder
     torch.manual_seed(3)

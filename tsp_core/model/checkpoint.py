@@ -106,8 +106,7 @@ def check_weights_file(source: WeightsSource, encoder: str) -> None:
     if source.uri is None:
         return
     if storage.is_local(source.uri):
-        state = read_parsed(fetch(source)).encoder
-        check_encoder(state, asked=encoder, label=source.label)
+        check_encoder(read_parsed(fetch(source)), asked=encoder, label=source.label)
         return
     if source.sha256_prefix is not None:
         return
@@ -157,7 +156,7 @@ def load_checkpoint(
     if source.seed is not None:
         raise WeightsError(f"{source.label}: drawn weights have no heads; name a checkpoint")
     parsed = read_parsed(fetch(source, cache_dir=cache_dir))
-    name = check_encoder(parsed.encoder, asked=encoder, label=source.label)
+    name = check_encoder(parsed, asked=encoder, label=source.label)
     info = read_info(parsed, name, source)
     with seeded_draws(0):  # the heads are drawn, then overwritten
         model = TSPModel(

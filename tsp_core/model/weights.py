@@ -17,7 +17,7 @@ from tsp_core.config import EncoderConfig
 from tsp_core.draws import seeded_draws
 from tsp_core.errors import WeightsError
 from tsp_core.model.encoders import ENCODERS, build_encoder, encoder_spec
-from tsp_core.model.files import State, fetch, read_parsed
+from tsp_core.model.files import ParsedWeights, State, fetch, read_parsed
 from tsp_core.model.identity import WeightsSource, weights_identity, weights_source
 
 _COUNTER = ".num_batches_tracked"  # absent from old files; of no effect with a fixed momentum
@@ -76,9 +76,9 @@ def open_encoder(
     """
     source = weights_source(weights, name, sha256_prefix=sha256_prefix, mirror=mirror)
     if source.seed is None:
-        state = read_parsed(fetch(source, cache_dir=cache_dir)).encoder
-        found = check_encoder(state, asked=name, label=source.label)
-        encoder = encoder_from_state(found, state)
+        parsed = read_parsed(fetch(source, cache_dir=cache_dir))
+        found = check_encoder(parsed, asked=name, label=source.label)
+        encoder = encoder_from_state(found, parsed.encoder)
     else:
         assert name is not None, "weights_source refuses drawn weights without an encoder"
         found, encoder = name, _drawn(name, source.seed)
@@ -98,20 +98,17 @@ def detect_encoder(state: Mapping[str, torch.Tensor]) -> str | None:
     return next((name for name in ENCODERS if _expected_shapes(name) == shapes), None)
 
 
-def check_encoder(state: Mapping[str, torch.Tensor], *, asked: str | None, label: str) -> str:
-    """Name the encoder of a state dict, which must be the one that was asked for, if any was.
+def check_encoder(parsed: ParsedWeights, *, asked: str | None, label: str) -> str:
+    """Name the encoder of a weights file, which must be the one that was asked for, if any was.
 
     Raises:
         WeightsError: It is another encoder's or none's, or a number in it is not finite; the
             message says what the file looks like.
     """
+    state = parsed.encoder
     found = detect_encoder(state)
     if found is None:
-        closest = asked or max(ENCODERS, key=lambda name: _num_equal(state, name))
-        raise WeightsError(
-            f"{label}: not the weights of {closest}: {_difference(state, closest)}; "
-            "choose other weights"
-        )
+        raise WeightsError(f"{label}: {_unknown(parsed, asked)}")
     if asked is not None and found != asked:
         raise WeightsError(
             f"{label}: holds the weights of {found}, asked for {asked}; set the encoder to "
@@ -121,6 +118,21 @@ def check_encoder(state: Mapping[str, torch.Tensor], *, asked: str | None, label
     if wrong:
         raise WeightsError(f"{label}: numbers that are not finite in {wrong[0]}; fetch it anew")
     return found
+
+
+def _unknown(parsed: ParsedWeights, asked: str | None) -> str:
+    """Say what a file is that is no known encoder's."""
+    info = parsed.rest.get("tsp")
+    named = info.get("encoder") if isinstance(info, dict) else None
+    if isinstance(named, str) and named not in ENCODERS:
+        return (
+            f"a checkpoint of {named!r}, an encoder that an extension adds; name the module that "
+            f"registers it (`extensions` of a configuration, --extension or {extensions.VARIABLE})"
+        )
+    state = parsed.encoder
+    closest = asked or max(ENCODERS, key=lambda name: _num_equal(state, name))
+    difference = _difference(state, closest)
+    return f"not the weights of {closest}: {difference}; choose other weights"
 
 
 def encoder_from_state(name: str, state: Mapping[str, torch.Tensor]) -> nn.Module:

@@ -1,8 +1,9 @@
 """BMN on ActivityNet: 100 rows per video as CSV, NPY and H5, video list and annotation JSON.
 
-BMN takes a video as `feature_frame / duration_frame * duration_second` seconds long, divided into
-100 equal cells. Rows here evenly divide the time that the clips cover, and the three numbers say
-just that time, counted in sampled frames, so that training labels and predictions use one scale.
+BMN takes a video as `feature_frame / duration_frame * duration_second` seconds long in training,
+and as `duration_frame // 16 * 16 / duration_frame * duration_second` when it writes results,
+divided into 100 equal cells. Rows here evenly divide the time that the clips cover, which
+`duration_second` is; both counts are the same multiple of 16, so that both times are this one.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tsp_core.features.recipes.base import RecipeContext, evenly_rescaled, made,
 from tsp_core.features.rows import FeatureRows, VideoFacts
 
 ROWS = 100
+_FRAMES_PER_ROW = 16  # as the readers count
 _PREFIX = "v_"  # the readers cut two characters off a name before they look it up
 
 
@@ -39,12 +41,12 @@ class ActivityNetTables:
         actions = context.actions.get(rows.video, ())
         if subset is None or (subset == "training" and not actions):
             return
-        frames = (len(rows.features) - 1) * context.stride + context.clip.length
+        frames = _FRAMES_PER_ROW * len(rows.features)
         annotations = [{"label": a.label, "segment": [a.t_start, a.t_end]} for a in actions]
         name = activitynet_name(rows.video)
         self._videos.append((name, subset))
         self._annotations[name] = {
-            "duration_second": frames / context.clip.frame_rate,
+            "duration_second": context.extent_seconds(len(rows.features)),
             "duration_frame": frames,
             "feature_frame": frames,
             "annotations": annotations,
