@@ -83,6 +83,14 @@ def test_weights_that_are_not_there_are_found_first(fakes: FakeStages, tmp_path:
     pipeline.check_beginning(config, ("ingest", "annotate", "index"))
 
 
+def test_a_file_that_holds_no_weights_is_found_first(fakes: FakeStages, tmp_path: Path) -> None:
+    page = tmp_path / "r3d.pth"
+    page.write_text("<html>Not found</html>")
+    config = config_of(tmp_path, f"encoder.weights={page}")
+    with pytest.raises(WeightsError, match=r"r3d\.pth': not a weights file"):
+        pipeline.check_beginning(config, ALL)
+
+
 def test_a_checkpoint_to_export_with_is_looked_at_first(tmp_path: Path) -> None:
     config = config_of(tmp_path, "export.checkpoint=none.pth", "encoder.name=r2plus1d_tiny")
     with pytest.raises(WeightsError, match=r"none\.pth"):

@@ -21,7 +21,7 @@ from tsp_core.annotations.subsets import check_subset
 from tsp_core.artifacts import ArtifactRef
 from tsp_core.config import STAGE_NAMES, Config
 from tsp_core.errors import ArtifactError, ConfigError
-from tsp_core.model.identity import weights_identity
+from tsp_core.model.identity import check_first_bytes, weights_identity, weights_source
 from tsp_core.stages.base import (
     Inputs,
     Plan,
@@ -220,14 +220,11 @@ def _check_device(config: Config, stages: Sequence[str]) -> None:
 
 def _check_weights(config: Config, stage: str) -> None:
     """Look for the weights that a stage starts from; they may be a path that is misspelt."""
-    encoder = config.encoder
     if stage in ("gvf", "pretrain"):
-        weights_identity(
-            encoder.weights,
-            encoder.name,
-            sha256_prefix=encoder.sha256_prefix,
-            mirror=encoder.mirror,
-        )
+        encoder = config.encoder
+        expected = {"sha256_prefix": encoder.sha256_prefix, "mirror": encoder.mirror}
+        weights_identity(encoder.weights, encoder.name, **expected)
+        check_first_bytes(weights_source(encoder.weights, encoder.name, **expected))
     if stage == "export" and config.export.checkpoint is not None:
         module: Any = stage_module("export")
         module.check_checkpoint(config)

@@ -298,3 +298,14 @@ def test_what_cannot_be_listed_is_refused(tmp_path, videos, message):
         videos = videos.format(tmp_path)
     with pytest.raises(ConfigError, match=message):
         list_sources(IngestConfig(videos=videos))
+
+
+def test_a_misspelt_path_is_corrected(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "first.mp4").write_bytes(b"x")
+    for given, meant in (("vidoes", "videos"), ("videos/frist.mp4", "videos/first.mp4")):
+        section = IngestConfig(videos=str(tmp_path / given))
+        with pytest.raises(ConfigError, match=f"did you mean '{tmp_path / meant}'"):
+            list_sources(section)
+    with pytest.raises(ConfigError, match=r"does not exist; correct the path\. What"):
+        list_sources(IngestConfig(videos=str(tmp_path / "elsewhere" / "a.mp4")))

@@ -20,7 +20,7 @@ from tsp_core.errors import StorageError, WeightsError
 from tsp_core.model.checkpoint_info import CheckpointInfo, read_info, released_args
 from tsp_core.model.files import ParsedWeights, fetch, read_parsed, write_deterministic
 from tsp_core.model.heads import TSPModel
-from tsp_core.model.identity import WeightsSource, weights_identity, weights_source
+from tsp_core.model.identity import PICKLE, WeightsSource, weights_identity, weights_source
 from tsp_core.model.weights import check_encoder, encoder_from_state
 
 __all__ = [
@@ -32,8 +32,6 @@ __all__ = [
 ]
 
 _OWN_KEYS = frozenset({"model", "epoch", "args", "tsp"})
-_PICKLE = b"\x80"
-"""First byte of what PyTorch wrote before 1.6, a pickle; since then it writes ZIP archives."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +125,7 @@ def _is_weights_file(file: IO[bytes]) -> bool:
             return any(name.endswith("/data.pkl") for name in archive.namelist())
     except zipfile.BadZipFile:  # of a file that breaks off, too
         file.seek(0)  # last, as stores read ahead
-        return file.read(1) == _PICKLE
+        return file.read(len(PICKLE)) == PICKLE
 
 
 def load_checkpoint(

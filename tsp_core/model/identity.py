@@ -20,6 +20,10 @@ from tsp_core.artifacts import fingerprint_of
 from tsp_core.errors import StorageError, WeightsError
 from tsp_core.model.published import PublishedFile, file_named, kinetics_file, released_files
 
+PICKLE = b"\x80"
+"""How a pickle begins, which PyTorch wrote before 1.6."""
+_ARCHIVE = b"PK"  # ZIP, which it has written since
+
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsSource:
@@ -129,6 +133,27 @@ def weights_identity(
     except (OSError, StorageError) as error:
         raise WeightsError(f"{source.label}: cannot read: {error}; {source.fix}") from None
     return f"object:{fingerprint_of([found.uri, found.token])}"
+
+
+def check_first_bytes(source: WeightsSource) -> None:
+    """Find out from its first bytes that a local file holds no weights, such as a saved web page.
+
+    Raises:
+        WeightsError: It begins as no file of PyTorch's does.
+    """
+    if source.uri is None or not storage.is_local(source.uri):
+        return
+    path = storage.local_path(source.uri)
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_ARCHIVE))
+    except OSError as error:
+        raise WeightsError(f"{source.label}: cannot read: {error}; {source.fix}") from None
+    if not start.startswith((_ARCHIVE, PICKLE)):
+        raise WeightsError(
+            f"{source.label}: not a weights file: it is neither an archive nor a pickle of "
+            "PyTorch; name a checkpoint, or fetch it anew"
+        )
 
 
 def _seed(weights: str) -> int:

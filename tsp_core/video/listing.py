@@ -196,10 +196,16 @@ def _refuse_absent(entries: Sequence[_Entry]) -> None:
     for entry in entries:
         if entry.token is None and not is_broken_link(entry.uri):
             raise ConfigError(
-                f"ingest.videos: {storage.redact(entry.uri)!r} does not exist; correct the path; "
-                "what a list file (.csv with the column 'uri') names may be missing, and is "
-                "quarantined then"
+                f"ingest.videos: {storage.redact(entry.uri)!r} does not exist; "
+                f"{_correction(entry.uri)} What a list file (.csv with the column 'uri') names "
+                "may be missing, and is quarantined then"
             )
+
+
+def _correction(uri: str) -> str:
+    if storage.is_local(uri) and (similar := storage.similar_path(storage.local_path(uri))):
+        return f"did you mean {str(similar)!r}?"
+    return "correct the path."
 
 
 def _settle_names(entries: Sequence[_Entry], names: Literal["stem", "path"]) -> list[Source]:
