@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -33,6 +34,7 @@ _VERBS = {
     "missing": ("run", "yellow"),
     "not used": ("skip", "dim"),
 }
+_AVERAGE_MAP = "average_map_"
 _UNLIMITED = 100_000
 """Columns of a line that no terminal shows; rich takes 80 where there is none."""
 _COLORS = {"done": "green", "stale": "yellow", "missing": "red", "not used": "dim"}
@@ -169,11 +171,20 @@ def print_results(reports: Mapping[str, StageReport]) -> None:
     for what, uri in result_uris(reports).items():
         _print_pair(console, what, uri)
     if "evaluate" in reports:
-        summary = reports["evaluate"].summary
-        for key, value in sorted(summary.items()):
-            if ("accuracy" in key or "average_map" in key) and isinstance(value, int | float):
-                what = f"{summary['subset']} {key.replace('_', ' ')}"
-                _print_pair(console, what, f"{value:.1%}")
+        for what, value in _figures(reports["evaluate"].summary):
+            _print_pair(console, what, f"{value:.1%}")
+
+
+def _figures(summary: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """The accuracies of the heads and the average mAP of each localizer, with their names."""
+    for key, value in sorted(summary.items()):
+        if not isinstance(value, int | float):
+            continue
+        if key.startswith(_AVERAGE_MAP):
+            localizer = key.removeprefix(_AVERAGE_MAP)
+            yield f"{summary['subset']} mAP, {localizer} ({summary['protocol']})", value
+        elif "accuracy" in key:
+            yield f"{summary['subset']} {key.replace('_', ' ')}", value
 
 
 def print_study(comparison: ArtifactRef) -> None:
@@ -189,7 +200,7 @@ def print_study(comparison: ArtifactRef) -> None:
 
 
 def _print_pair(console: Console, name: str, value: str) -> None:
-    console.print(f"{name:<36} {value}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{name:<40} {value}", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_status(

@@ -13,8 +13,13 @@ from pathlib import Path
 import pytest
 import typer
 
+from flows import documents
 from flows.cli import app
 from tests.servers import REPOSITORY
+from tsp_core import status
+from tsp_core.artifacts import ArtifactRef
+from tsp_core.stages.base import StageReport
+from tsp_core.study.state import RunStatus
 
 PAGES = [
     *sorted(REPOSITORY.glob("*.md")),
@@ -86,3 +91,37 @@ def test_the_tests_that_prove_the_promises_exist() -> None:
     named = set(re.findall(r"`(?:tests/)?((?:\w+/)*test_\w+\.py)(?:::|`)", page))
     assert named
     assert [name for name in sorted(named) if not (REPOSITORY / "tests" / name).is_file()] == []
+
+
+def test_the_example_of_the_detector_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (REPOSITORY / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
+    exec(compile(example, "evaluation.md", "exec"), {})
+    assert float(capsys.readouterr().out) > 0.9
+
+
+def test_every_field_that_json_shows_is_explained() -> None:
+    page = (REPOSITORY / "docs" / "schemas.md").read_text(encoding="utf-8")
+    (section,) = re.findall(r"^## What `--json` prints\n(.*?)^## ", page, re.M | re.S)
+    explained = set(re.findall(r"`(\w+)`", section))
+    artifact = ArtifactRef(uri="/out/export/f", stage="export", fingerprint="f", digest="d")
+    stage = status.StageStatus(stage="export", state="done", reason="", artifact=artifact)
+    video = status.QuarantinedVideo(video="v", stage="ingest", code="empty", reason="")
+    report = StageReport(stage="export", artifact=artifact, reused=False, summary={})
+    run = RunStatus(label="tsp, seed 0", state="done", reason="", artifact=artifact)
+    shown = [
+        documents.status_document([stage], [video], 0),
+        documents.reports_document({"export": report}),
+        documents.runs_document([run]),
+    ]
+    assert set(_keys(shown)) - {"export"} <= explained
+
+
+def _keys(document: object) -> Iterator[str]:
+    if isinstance(document, list):
+        for item in document:
+            yield from _keys(item)
+    elif isinstance(document, dict):
+        for key, value in document.items():
+            yield key
+            yield from _keys(value)

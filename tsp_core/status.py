@@ -46,7 +46,8 @@ class StageStatus:
         state: What a run would find.
         reason: Why it is not done; or what else there is to say when it is.
         artifact: What is published, when it is done.
-        num_videos: Videos that it works on one by one; 0 when that is not known yet.
+        num_videos: Videos that it works on one by one; None where it does not, is done, or waits
+            for another stage, so that they are not known yet.
         num_videos_to_do: Those whose result is not there yet.
         fingerprint: Of the artifact that is asked for, where that is known already: a stage that
             waits for others has none.
@@ -57,8 +58,8 @@ class StageStatus:
     reason: str
     artifact: ArtifactRef | None
     fingerprint: str = ""
-    num_videos: int = 0
-    num_videos_to_do: int = 0
+    num_videos: int | None = None
+    num_videos_to_do: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +117,8 @@ def _stage_status(
         reason="; ".join(reasons),
         artifact=None,
         fingerprint=fingerprint,
-        num_videos=plan.num_items,
-        num_videos_to_do=plan.num_items - plan.num_items_done,
+        num_videos=plan.num_items or None,
+        num_videos_to_do=plan.num_items - plan.num_items_done if plan.num_items else None,
     )
 
 

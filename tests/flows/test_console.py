@@ -14,6 +14,7 @@ from tests.flows.running import Tsp
 from tsp_core import artifacts
 from tsp_core.artifacts import ArtifactRef, Recipe
 from tsp_core.prune import Garbage
+from tsp_core.stages.base import StageReport
 from tsp_core.status import StageStatus
 from tsp_core.study.state import RunStatus
 
@@ -97,3 +98,24 @@ def test_text_that_looks_like_markup_is_shown_as_it_is(
     uri = f"/data/{text}"
     console.print_garbage([Garbage(kind="shard", uri=uri, size_bytes=1, modified_at=0.0)])
     assert uri in capsys.readouterr().out
+
+
+def test_a_run_ends_with_figures_that_say_what_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    artifact = ArtifactRef(uri="/out/evaluate/f", stage="evaluate", fingerprint="f", digest="d")
+    summary = {
+        "subset": "validation",
+        "protocol": "thumos14",
+        "accuracy_action": 0.925,
+        "average_map_detector": 0.5,
+        "average_map_probes": None,
+        "clips": 40,
+        "notes": [],
+    }
+    report = StageReport(stage="evaluate", artifact=artifact, reused=False, summary=summary)
+    console.print_results({"evaluate": report})
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        ["report", "/out/evaluate/f/report.html"],
+        ["validation", "accuracy", "action", "92.5%"],
+        ["validation", "mAP,", "detector", "(thumos14)", "50.0%"],
+    ]

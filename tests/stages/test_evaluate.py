@@ -129,7 +129,7 @@ def test_the_report_tells_the_whole_run(reports: dict[str, StageReport]) -> None
         *("Data set", "Pretraining", "Exported features", "Configuration and versions"),
     ):
         assert f"<h2>{heading}</h2>" in page
-    average = reports["evaluate"].summary["average_map"]
+    average = reports["evaluate"].summary["average_map_detector"]
     assert f"{100 * average:.1f} %" in page
     assert "data:image/jpeg;base64," in page, "the frames of the videos"
     assert reports["pretrain"].artifact.fingerprint in page
@@ -147,7 +147,7 @@ def test_figures_of_the_features_are_published(reports: dict[str, StageReport]) 
     assert metrics["localizers"]["heads"]["classes_from"] == "head"
     assert metrics["localizers"]["heads"]["actionness_from"] == "head"
     found = metrics["localizers"]["detector"]["map"]["activitynet"]["average_map"]
-    assert summary["average_map"] == found
+    assert summary["average_map_detector"] == found
     assert summary["probe_region_auc"] == metrics["probes"]["region_auc"]
     assert 0 <= metrics["heads"]["region"]["auc"] <= 1
     detections = read_table(artifact.file("detections.parquet"), "detections")

@@ -97,7 +97,7 @@ def published_files(stage: str) -> dict[str, bytes]:
     return {
         "training.json": json.dumps(training).encode(),
         "metrics.parquet": buffer.getvalue(),
-        "best.pth": b"weights",
+        "best.pth": b"PK weights",
     }
 
 

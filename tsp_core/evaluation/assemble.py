@@ -125,7 +125,8 @@ def _summary(
     evidence: Evidence,
     notes: tuple[str, ...],
 ) -> dict[str, Any]:
-    summary: dict[str, Any] = {"subset": config.evaluate.subset}
+    evaluate = config.evaluate
+    summary: dict[str, Any] = {"subset": evaluate.subset, "protocol": evaluate.protocol}
     for head, score in scores.items():
         summary[f"accuracy_{head}"] = score.accuracy
         summary[f"balanced_accuracy_{head}"] = score.balanced_accuracy
@@ -133,8 +134,7 @@ def _summary(
     if probes is not None:
         summary["probe_region_auc"] = probes.region_auc
     for name, found in evidence.scores.items():
-        key = "average_map" if name == "detector" else f"average_map_{name}"
-        summary[key] = found.average_precision[config.evaluate.protocol].mean
+        summary[f"average_map_{name}"] = found.average_precision[evaluate.protocol].mean
     if evidence.sensitivity is not None:
         summary["region_silhouette"] = evidence.sensitivity.silhouette
         summary["boundary_contrast"] = evidence.sensitivity.similarity.contrast
