@@ -15,6 +15,7 @@ import typer
 
 from flows import documents
 from flows.cli import app
+from tests.pages import explained
 from tests.servers import REPOSITORY
 from tsp_core import status
 from tsp_core.artifacts import ArtifactRef
@@ -101,9 +102,6 @@ def test_the_example_of_the_detector_runs(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_every_field_that_json_shows_is_explained() -> None:
-    page = (REPOSITORY / "docs" / "schemas.md").read_text(encoding="utf-8")
-    (section,) = re.findall(r"^## What `--json` prints\n(.*?)^## ", page, re.M | re.S)
-    explained = set(re.findall(r"`(\w+)`", section))
     artifact = ArtifactRef(uri="/out/export/f", stage="export", fingerprint="f", digest="d")
     stage = status.StageStatus(stage="export", state="done", reason="", artifact=artifact)
     video = status.QuarantinedVideo(video="v", stage="ingest", code="empty", reason="")
@@ -114,7 +112,7 @@ def test_every_field_that_json_shows_is_explained() -> None:
         documents.reports_document({"export": report}),
         documents.runs_document([run]),
     ]
-    assert set(_keys(shown)) - {"export"} <= explained
+    assert set(_keys(shown)) - {"export"} <= explained("schemas.md", "What `--json` prints")
 
 
 def _keys(document: object) -> Iterator[str]:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from tests.pages import explained
 from tsp_core import pipeline, storage
 from tsp_core.artifacts import ArtifactRef
 from tsp_core.config import ClipConfig, Config
@@ -137,6 +138,20 @@ def test_the_report_tells_the_whole_run(reports: dict[str, StageReport]) -> None
     for chart in ("confusion.svg", "map.svg", "best_1.svg", "self_similarity_1.svg"):
         assert f"]({chart})" in text
         assert storage.read_bytes(artifact.file(chart)).startswith(b"<svg")
+
+
+def test_every_figure_is_explained(reports: dict[str, StageReport]) -> None:
+    metrics = _json(reports["evaluate"].artifact, "metrics.json")
+    detector = metrics["localizers"]["detector"]
+    parts = (
+        *(metrics, metrics["settings"], metrics["heads"], metrics["heads"]["region"]),
+        *(metrics["probes"], metrics["sensitivity"], detector, detector["proposals"]),
+        *(detector["map"]["activitynet"], detector["by_length"]["coverage"][0]),
+    )
+    assert set().union(*parts) <= explained("evaluation.md", "metrics.json")
+    manifest = _json(reports["export"].artifact, "manifest.json")
+    parts = (manifest, manifest["row_time"], *manifest["videos"].values())
+    assert set().union(*parts) <= explained("features.md", "`manifest.json`")
 
 
 def test_figures_of_the_features_are_published(reports: dict[str, StageReport]) -> None:
