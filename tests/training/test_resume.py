@@ -14,6 +14,7 @@ from tsp_core.training.distributed import World
 from tsp_core.training.job import BadVideo, TrainingJob, TrainingUpdate
 from tsp_core.training.loop import Trainer
 from tsp_core.training.quarantine import add_failed
+from tsp_core.training.state import Position
 
 
 class InterruptionError(Exception):
@@ -183,13 +184,16 @@ def test_all_processes_leave_out_what_any_could_not_read() -> None:
     }
 
 
-def test_a_state_of_the_version_before_is_read(tmp_path: Path, uninterrupted: Trainer) -> None:
+@pytest.mark.parametrize(("version", "lacks"), [(2, "quarantine"), (3, "best_counts")])
+def test_a_state_of_a_version_before_is_read(
+    tmp_path: Path, uninterrupted: Trainer, version: int, lacks: str
+) -> None:
     job = make_job(tmp_path, checkpoint_minutes=1e-9)
     interrupt_at(job, 5)
     path = storage.local_path(job.state_uri)
     content = torch.load(path, weights_only=True)
-    del content["position"]["quarantine"]
-    torch.save({**content, "version": 2}, path)
+    del content["position"][lacks]
+    torch.save({**content, "version": version}, path)
     path.write_bytes(path.read_bytes() + hashlib.sha256(path.read_bytes()).digest())
     resumed = make_trainer(job)
     assert resumed.position.iteration == 4
@@ -205,5 +209,18 @@ def test_the_earliest_of_equally_good_epochs_is_the_best(uninterrupted: Trainer)
     assert position.best_epoch == accuracies.index(max(accuracies))
     assert position.best_accuracy == max(accuracies)
     before = position.best_model
-    position.keep_if_best(position.best_accuracy, uninterrupted.model)
+    position.keep_if_best(position.best_counts, (), uninterrupted.model)
     assert position.best_model is before
+
+
+def test_epochs_are_compared_on_the_videos_that_both_could_read(uninterrupted: Trainer) -> None:
+    """Video 0 is hard: without it every epoch looks better."""
+    model, position = uninterrupted.model, Position()
+    position.keep_if_best(torch.tensor([[10, 0, 10, 0], [10, 8, 10, 8]]).double(), (), model)
+    assert (position.best_epoch, position.best_accuracy) == (0, 0.4)
+    position.epoch = 1
+    position.keep_if_best(torch.tensor([[3, 3, 3, 3], [10, 7, 10, 7]]).double(), (0,), model)
+    assert (position.best_epoch, position.best_accuracy) == (0, 0.4)
+    position.epoch = 2
+    position.keep_if_best(torch.tensor([[0, 0, 0, 0], [10, 9, 10, 9]]).double(), (0,), model)
+    assert (position.best_epoch, position.best_accuracy) == (2, 0.9)

@@ -168,7 +168,8 @@ class TrainingResult(Frozen):
     """What a finished run leaves in `result.json`; the best weights are in `best.pth`.
 
     Attributes:
-        best_epoch: Counted from 0; the earliest of the highest mean validation accuracy.
+        best_epoch: Counted from 0; the earliest of the highest mean validation accuracy, compared
+            on the videos that both epochs could read.
         rows: Every metric of every epoch.
         quarantined: Videos that could not be read.
     """

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
 import torch
 
 from tsp_core import storage
@@ -229,10 +230,16 @@ class Trainer:
         self._update("valid", {})
         batches = samplers.evaluation_batches(len(plan), **self._share)
         sums = torch.zeros(len(Sums()), dtype=torch.float64, device=self.world.device)
+        counts = sums.new_zeros((len(self.index.videos), 4))
         failed: dict[int, str] = {}
         loaded = self._loader.batches(plan, batches, self._left_out())
         for batch, outputs in predict_batches(self.model, loaded, precision=pretrain.precision):
             sums += validation_sums(outputs, batch)
+            if len(batch):
+                videos = self.index.video_indices[plan.rows[batch.positions]].astype(np.int64)
+                metrics.add_counts(
+                    counts, outputs, batch, torch.from_numpy(videos).to(counts.device)
+                )
             failed |= batch.failed
         summed = self.world.sum(sums)
         if not torch.isfinite(summed).all():
@@ -244,9 +251,9 @@ class Trainer:
         joined = Sums(*summed.tolist())
         if joined.failed:
             self._quarantine(plan, failed)
-        self._finish_epoch(joined)
+        self._finish_epoch(joined, self.world.sum(counts).cpu())
 
-    def _finish_epoch(self, validated: Sums) -> None:
+    def _finish_epoch(self, validated: Sums, counts: torch.Tensor) -> None:
         position, pretrain = self.position, self.job.pretrain
         factor = self._schedule.factor(position.iteration - 1)
         rates = {f"lr_{name}": rate * factor for name, rate in self._rates.items()}
@@ -258,7 +265,8 @@ class Trainer:
                 for name, value in values.items()
             ]
             self._update(phase, values, is_end=True)
-        position.keep_if_best(metrics.mean_accuracy(validated), self.model)
+        unread = quarantine.left_out(position.quarantine, self.index, position.epoch + 1)
+        position.keep_if_best(counts, unread, self.model)
         position.epoch += 1
         position.next_batch = 0
         position.sums = Sums()

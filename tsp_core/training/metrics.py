@@ -49,6 +49,39 @@ def batch_sums(outputs: HeadOutputs, losses: Losses, batch: Batch) -> torch.Tens
     return torch.stack([labelled, failed, *action, *region]).detach()
 
 
+def add_counts(
+    counts: torch.Tensor, outputs: HeadOutputs, batch: Batch, videos: torch.Tensor
+) -> None:
+    """Count a batch's clips by video, to compare epochs on videos that both could read.
+
+    Args:
+        counts: float64 [V, 4], is added to: clips with an action label, those classified
+            correctly, and the same of the region.
+        outputs: Of the batch, whose clips were read.
+        batch: With labels, int64 [B].
+        videos: int64 [B], the row of each clip's video.
+    """
+    heads = (
+        (outputs.action_logits, batch.action_labels),
+        (outputs.region_logits, batch.region_labels),
+    )
+    columns = [column.double() for pair in heads for column in _labelled_and_correct(*pair)]
+    counts.index_add_(0, videos, torch.stack(columns, dim=1))
+
+
+def accuracy_of_counts(counts: torch.Tensor) -> float:
+    """Mean accuracy of the heads by counts of clips, [V, 4]; see `mean_accuracy`."""
+    action_clips, action_correct, region_clips, region_correct = counts.sum(dim=0).tolist()
+    return mean_accuracy(
+        Sums(
+            action_clips=action_clips,
+            action_correct=action_correct,
+            region_clips=region_clips,
+            region_correct=region_correct,
+        )
+    )
+
+
 def combine_losses(sums: Sums, pretrain: PretrainConfig) -> dict[str, float]:
     """Mean loss per head and their weighted sum; heads without a labelled clip are left out."""
     values: dict[str, float] = {}
@@ -95,7 +128,17 @@ def _head_sums(
     """Labelled clips, the sum of their losses, and how many are right, as float64 scalars."""
     if logits is None or mean_loss is None:
         return [torch.zeros((), dtype=torch.float64, device=labels.device)] * 3
-    labelled = labels != IGNORED_LABEL
+    labelled, correct = _labelled_and_correct(logits, labels)
     count = labelled.sum().double()
-    correct = ((logits.argmax(dim=1) == labels) & labelled).sum().double()
-    return [count, mean_loss.double() * count, correct]
+    return [count, mean_loss.double() * count, correct.sum().double()]
+
+
+def _labelled_and_correct(
+    logits: torch.Tensor | None, labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which clips count for a head, and which of them it classifies correctly, bool [B] each."""
+    if logits is None:
+        none = torch.zeros_like(labels, dtype=torch.bool)
+        return none, none
+    labelled = labels != IGNORED_LABEL
+    return labelled, (logits.argmax(dim=1) == labels) & labelled

@@ -13,7 +13,7 @@ import copy
 import errno
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,11 +24,13 @@ from torch import nn
 
 from tsp_core import storage
 from tsp_core.errors import ArtifactError, ObjectNotFoundError, StorageError
+from tsp_core.training import metrics
 from tsp_core.training.job import BadVideo, MetricRow
 from tsp_core.training.metrics import Sums
 from tsp_core.training.quarantine import Quarantine
 
-STATE_VERSION = 3
+STATE_VERSION = 4
+_READABLE = (2, 3, STATE_VERSION)
 _DIGEST_BYTES = 32
 _CHUNK_BYTES = 8 << 20
 _SPACE_TO_EXPECT_BYTES = 16 << 20
@@ -47,7 +49,9 @@ class Position:
         sums: Over this epoch's batches so far.
         rows: Metrics of the epochs that are done.
         best_epoch: Epoch with the highest mean validation accuracy; -1 before the first.
-        best_accuracy: That accuracy.
+        best_accuracy: That accuracy, over the videos that could be read then.
+        best_counts: What it follows from, float64 [V, 4] as of `metrics.add_counts`; empty in a
+            run that began with version 3.
         best_model: The model's state after that epoch, on the CPU.
         quarantine: Videos that could not be read.
     """
@@ -59,13 +63,28 @@ class Position:
     rows: list[MetricRow] = field(default_factory=list)
     best_epoch: int = -1
     best_accuracy: float = -1.0
+    best_counts: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 4))
     best_model: StateDict = field(default_factory=dict)
     quarantine: Quarantine = field(default_factory=dict)
 
-    def keep_if_best(self, accuracy: float, model: nn.Module) -> None:
-        """Remember the model if it is better than all before; ties go to the earliest epoch."""
-        if accuracy > self.best_accuracy:
-            self.best_epoch, self.best_accuracy = self.epoch, accuracy
+    def keep_if_best(self, counts: torch.Tensor, unread: Iterable[int], model: nn.Module) -> None:
+        """Remember the model if it is better than all before; ties go to the earliest epoch.
+
+        Epochs are compared on the videos that both could read: an epoch that a hard video was
+        left out of is no better for that.
+
+        Args:
+            counts: Of this epoch's validation, float64 [V, 4] on the CPU.
+            unread: Rows of the videos that cannot be read.
+            model: Not wrapped by DistributedDataParallel.
+        """
+        left_out = torch.tensor(list(unread), dtype=torch.int64)
+        counts = counts.index_fill(0, left_out, 0)
+        accuracy, best = metrics.accuracy_of_counts(counts), self.best_accuracy
+        if len(self.best_counts):
+            best = metrics.accuracy_of_counts(self.best_counts.index_fill(0, left_out, 0))
+        if self.best_epoch < 0 or accuracy > best:
+            self.best_epoch, self.best_accuracy, self.best_counts = self.epoch, accuracy, counts
             self.best_model = {
                 name: value.detach().to("cpu", copy=True)
                 for name, value in model.state_dict().items()
@@ -181,10 +200,11 @@ def load_state(
     with _explained(path):
         content = torch.load(path, map_location="cpu", weights_only=True)
         version = content.get("version")
-    if version not in (2, STATE_VERSION):
+    if version not in _READABLE:
+        known = ", ".join(map(str, _READABLE))
         raise ArtifactError(
             f"{path.name}: version {version!r} of the training checkpoint is unknown to this "
-            f"release, which reads versions 2 and {STATE_VERSION}; delete it to start anew"
+            f"release, which reads versions {known}; delete it to start anew"
         )
     with _explained(path):
         return _restore(content, model, optimizer, scaler)
