@@ -115,13 +115,17 @@ def test_the_configuration_loads_and_says_what_was_found(videos: Path) -> None:
     assert str(videos.parent) not in text  # the folder can be moved
 
 
-@pytest.mark.parametrize(("gap_seconds", "expected"), [(20.0, 5), (1.0, 1)])
-def test_short_gaps_between_actions_count_as_background(
-    videos: Path, gap_seconds: float, expected: int
+@pytest.mark.parametrize(
+    ("gap_seconds", "clips", "protocol"), [(20.0, 5, "activitynet"), (1.0, 1, "thumos14")]
+)
+def test_short_gaps_between_actions_are_treated_as_on_thumos14(
+    videos: Path, gap_seconds: float, clips: int, protocol: str
 ) -> None:
     (videos.parent / "labels.json").write_text(activitynet(gap_seconds))
     text = render(look(str(videos)), name="x", root="r", folder="/")
-    assert yaml.safe_load(text)["annotate"]["min_background_clips"] == expected
+    written = yaml.safe_load(text)
+    assert written["annotate"]["min_background_clips"] == clips
+    assert written["evaluate"]["protocol"] == protocol
 
 
 @pytest.mark.parametrize("name", ["2024", "1.5", "1e3", "0x1F", "null", "true", "No", "1_0", "a-b"])

@@ -187,6 +187,7 @@ def render(found: Found, *, name: str, root: str, folder: str) -> str:
         ConfigError: A run would refuse the name.
     """
     train, valid = _subset(found, _TRAINING, 0), _subset(found, _VALIDATION, -1)
+    is_dense = found.format == "thumos14" or _is_dense(found.annotated)
     return _TEMPLATE.format(
         name=_yaml(_checked(name)),
         root=_yaml(root),
@@ -195,7 +196,8 @@ def render(found: Found, *, name: str, root: str, folder: str) -> str:
         annotations=_annotations(found.annotations, folder),
         format=found.format,
         facts=_comment(_facts(found)),
-        min_background_clips=_min_background_clips(found.annotated),
+        min_background_clips=_THUMOS_CLIPS if is_dense else _ACTIVITYNET_CLIPS,
+        protocol="thumos14" if is_dense else "activitynet",
         train=_yaml(train),
         valid=_yaml(valid),
         split=_comment(_split(found, train, valid), indent="  "),
@@ -232,15 +234,14 @@ def _subset(found: Found, usual: Sequence[str], otherwise: int) -> str:
     return match or (names[otherwise] if names else usual[0])
 
 
-def _min_background_clips(annotated: Sequence[AnnotatedVideo]) -> int:
-    """5 clips as on ActivityNet, or 1 as on THUMOS14 where the gaps between actions are short."""
+def _is_dense(annotated: Sequence[AnnotatedVideo]) -> bool:
+    """Whether gaps between actions are short, as on THUMOS14 and unlike ActivityNet."""
     gaps = []
     for video in annotated:
         spans = sorted((item.start_seconds, item.end_seconds) for item in video.segments)
         gaps += [after[0] - before[1] for before, after in itertools.pairwise(spans)]
     gaps = [gap for gap in gaps if gap > 0]
-    is_short = bool(gaps) and statistics.median(gaps) < _ACTIVITYNET_CLIPS * _CLIP_SECONDS
-    return _THUMOS_CLIPS if is_short else _ACTIVITYNET_CLIPS
+    return bool(gaps) and statistics.median(gaps) < _ACTIVITYNET_CLIPS * _CLIP_SECONDS
 
 
 def _annotations(annotations: str | Mapping[str, str], folder: str) -> str:
@@ -318,4 +319,5 @@ export:
 
 evaluate:
   subset: {{valid}}
+  protocol: {{protocol}}  # tIoU of the mAP: activitynet 0.5:0.05:0.95, thumos14 0.3:0.1:0.7
 """

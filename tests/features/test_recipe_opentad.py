@@ -13,6 +13,7 @@ import pytest
 
 from tests.features.samples import VIDEOS, context, feature_rows, write_recipe
 from tsp_core.config import ClipConfig
+from tsp_core.evaluation.detection.average_precision import ACTIVITYNET_TIOU, THUMOS14_TIOU
 from tsp_core.features.rows import nominal_centers
 
 
@@ -92,7 +93,12 @@ def test_the_evaluation_reads_the_validation_subset(tmp_path: Path) -> None:
     database = json.loads((folder / evaluation["ground_truth_filename"]).read_text())["database"]
     truth = [v["annotations"] for v in database.values() if v["subset"] == evaluation["subset"]]
     assert truth == [[{"label": "class 2", "segment": [0.5, 2.0]}]]
-    assert len(evaluation["tiou_thresholds"]) == 10
+    assert evaluation["tiou_thresholds"] == pytest.approx(ACTIVITYNET_TIOU)
+
+
+def test_the_evaluation_has_the_thresholds_of_the_protocol(tmp_path: Path) -> None:
+    _, config, _ = recipe(tmp_path, protocol="thumos14")
+    assert config["evaluation"]["tiou_thresholds"] == pytest.approx(THUMOS14_TIOU)
 
 
 def test_small_datasets_are_trained_long_enough(tmp_path: Path) -> None:

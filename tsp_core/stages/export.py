@@ -129,6 +129,7 @@ def _recipe(config: Config, inputs: Inputs) -> Recipe:
         fields["name"] = config.name
         fields["train_subset"] = config.pretrain.train_subset
         fields["valid_subset"] = config.pretrain.valid_subset
+        fields["protocol"] = config.evaluate.protocol
     return Recipe(
         stage="export",
         version=VERSION,
@@ -325,4 +326,5 @@ def _context(config: Config, inputs: Inputs, source: FeatureSource) -> RecipeCon
         train_subset=config.pretrain.train_subset,
         valid_subset=config.pretrain.valid_subset,
         rescale_rows=config.export.rescale_rows,
+        protocol=config.evaluate.protocol,
     )

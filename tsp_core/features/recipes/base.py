@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,7 @@ class RecipeContext:
         train_subset: Name of the subset to train on.
         valid_subset: Name of the subset to validate on.
         rescale_rows: Rows per video where the reader wants a fixed number; None for its own.
+        protocol: Of `evaluate`; readers that can be told evaluate by it too.
     """
 
     dataset: str
@@ -58,6 +59,7 @@ class RecipeContext:
     train_subset: str = "training"
     valid_subset: str = "validation"
     rescale_rows: int | None = None
+    protocol: Literal["activitynet", "thumos14"] = "activitynet"
 
     def extent_seconds(self, num_rows: int) -> float:
         """Time from the start of the first clip to the end of the last of a video's clips."""

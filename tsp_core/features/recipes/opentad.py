@@ -17,7 +17,6 @@ import numpy as np
 
 from tsp_core.features.recipes.base import (
     RecipeContext,
-    is_thumos14,
     longer_training,
     made,
     training_batch,
@@ -29,8 +28,10 @@ _LENGTH_STEP = 576  # 32 * (19 // 2 * 2): pyramid of six levels, attention windo
 _MAX_LENGTH = 2304
 _BATCH_SIZE = 2
 _EPOCHS = 35
-_THUMOS_TIOU = [0.3, 0.4, 0.5, 0.6, 0.7]
-_ACTIVITYNET_TIOU = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
+_TIOU = {
+    "activitynet": [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95],
+    "thumos14": [0.3, 0.4, 0.5, 0.6, 0.7],
+}
 
 
 class OpenTadRecipe:
@@ -87,7 +88,6 @@ class OpenTadRecipe:
     def _dataset_config(self) -> dict[str, Any]:
         context = self._context
         train, valid = context.train_subset, context.valid_subset
-        thumos = any(map(is_thumos14, self._database))
         return {
             "dataset": {
                 "train": self._split(train, with_truth=True, truncate=True),
@@ -97,7 +97,7 @@ class OpenTadRecipe:
             "evaluation": {
                 "type": "mAP",
                 "subset": valid,
-                "tiou_thresholds": _THUMOS_TIOU if thumos else _ACTIVITYNET_TIOU,
+                "tiou_thresholds": _TIOU[context.protocol],
                 "ground_truth_filename": f"data/{context.dataset}/annotations.json",
             },
         }
