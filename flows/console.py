@@ -184,7 +184,8 @@ def _figures(summary: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
             localizer = key.removeprefix(_AVERAGE_MAP)
             yield f"{summary['subset']} mAP, {localizer} ({summary['protocol']})", value
         elif "accuracy" in key:
-            yield f"{summary['subset']} {key.replace('_', ' ')}", value
+            measure, _, head = key.rpartition("_")
+            yield f"{summary['subset']} {head} {measure.replace('_', ' ')}", value
 
 
 def print_study(comparison: ArtifactRef) -> None:

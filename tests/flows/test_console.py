@@ -116,6 +116,6 @@ def test_a_run_ends_with_figures_that_say_what_they_are(capsys: pytest.CaptureFi
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines == [
         ["report", "/out/evaluate/f/report.html"],
-        ["validation", "accuracy", "action", "92.5%"],
+        ["validation", "action", "accuracy", "92.5%"],
         ["validation", "mAP,", "detector", "(thumos14)", "50.0%"],
     ]
