@@ -2,8 +2,9 @@
 
 Random clips of many videos (each opened for its clip, as with a real dataset), cropped, mirrored
 and normalised, from the loader itself in one process with one thread: without proxies, and with
-them. Then what the loader adds: a second process, the start of an epoch of 160,000 clips, and the
-memory that the index takes in a loader process.
+them; and the decoding alone that clips need without proxies. Then what the loader adds: a second
+process, the start of an epoch of 160,000 clips, and the memory that the index takes in a loader
+process.
 `python -m benchmarks.training_data [--quick]`
 """
 
@@ -30,15 +31,19 @@ from tsp_core.schemas import CLIPS, VIDEOS, table_from_rows
 from tsp_core.training import samplers
 from tsp_core.training.index import ClipIndex, open_index, write_index
 from tsp_core.training.loader import ClipLoader
+from tsp_core.video.decode import opened_video
+from tsp_core.video.frames import FrameFinder, decode_needed
 from tsp_core.video.probe import VideoProbe, probe
 from tsp_core.video.proxy import write_proxy
 from tsp_core.video.proxy_files import proxy_settings
+from tsp_core.video.sampling import clip_frames
 
 _CLIP = ClipConfig()
 _PRETRAIN = PretrainConfig()
 _NUM_VIDEOS = 2000  # many more than a loader keeps open
 _CODECS = {"MJPEG": ProxyConfig(), "H.264": ProxyConfig(codec="h264")}
 _EPOCH_CLIPS = 160_000
+_LIMIT = "decoding alone"
 _TARGETS = {"without proxies": ">= 3x", "MJPEG proxies": ">= 12x"}
 
 _MEMORY_PROGRAM = """
@@ -129,20 +134,25 @@ def _clip_row(number: int, found: VideoProbe) -> dict[str, object]:
 def _compared(
     path: Path, found: VideoProbe, indexes: dict[str, ClipIndex], quick: bool
 ) -> list[Row]:
-    works = {"baseline": _baseline(path, found, num_clips=12 if quick else 32)}
+    works = {
+        "baseline": _baseline(path, found, num_clips=12 if quick else 32),
+        _LIMIT: _decoded(path, found, num_clips=16 if quick else 32),
+    }
     for name, index in indexes.items():
         num_clips = 32 if name == "without proxies" else 256
         works[name] = _loaded(index, num_clips=num_clips // (2 if quick else 1))
     rates = measure.side_by_side(works, rounds=3 if quick else 5)
-    what = "320x240, 30 fps, H.264"
+    share = measure.ratio(rates["without proxies"], rates[_LIMIT])
+    notes = {"without proxies": f"{100 * share:.0f} % of decoding alone"}
     return [
         measure.rate_row(
-            f"training data, {name} ({what})",
+            f"training data, {name} (320x240, 30 fps, H.264)",
             rates[name],
             rates["baseline"],
             target=_TARGETS.get(name, ""),
+            notes=notes.get(name, ""),
         )
-        for name in indexes
+        for name in (*indexes, _LIMIT)
     ]
 
 
@@ -156,6 +166,32 @@ def _baseline(path: Path, found: VideoProbe, *, num_clips: int) -> Callable[[], 
         for first in range(0, num_clips, 16):
             batch = starts[first : first + 16]
             torch.stack([baseline.read_clip(path, start, 30.0) for start in batch])
+        return num_clips
+
+    return work
+
+
+def _decoded(path: Path, found: VideoProbe, *, num_clips: int) -> Callable[[], int]:
+    """What no reader of the video itself can do without, per random clip: open, seek, decode.
+
+    From the keyframe before the clip to its last frame, without the frames that neither the clip
+    nor another frame needs; no picture is converted.
+    """
+    timeline, keyframes = found.timeline, np.asarray(found.keyframes)
+    random = np.random.default_rng(0)
+
+    def work() -> int:
+        for start in random.uniform(0, timeline.duration_seconds - _CLIP.seconds, num_clips):
+            needed = clip_frames(timeline, _CLIP, float(start)).tolist()
+            keyframe = keyframes[np.searchsorted(keyframes, needed[0], side="right") - 1]
+            with opened_video(path) as (container, stream):
+                container.seek(int(timeline.pts[keyframe]), stream=stream)
+                finder = FrameFinder(timeline, path)
+                missing = set(needed)
+                for frame in decode_needed(container, stream, finder, missing.__contains__):
+                    missing.discard(finder.index_of(frame))
+                    if not missing:
+                        break
         return num_clips
 
     return work

@@ -85,7 +85,7 @@ def test_everything_on_s3_and_no_credential_anywhere(tiny_demo: Path, tmp_path: 
         objects = stored_objects(store)
 
     assert f"{root}/export/" in output
-    assert "validation accuracy" in output
+    assert "validation action accuracy" in output
     assert status.count("done") == 7
     names = [name.rsplit("/", 1)[1] for name in objects]
     assert names.count("artifact.json") == 7
