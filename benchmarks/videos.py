@@ -15,7 +15,7 @@ FOLDER = Path(tempfile.gettempdir()) / "tsp-benchmarks"
 def h264_video(seconds: int, *, width: int = 320, height: int = 240, fps: int = 30) -> Path:
     """Return a video with camera motion over a textured scene, sensor noise and moving objects.
 
-    The bit rate (about 0.5 Mbit/s at x264's default quality) is that of web video of this size.
+    The bit rate, about 0.2 Mbit/s at x264's default quality, is low for web video of this size.
     """
     FOLDER.mkdir(exist_ok=True)
     path = FOLDER / f"h264_{width}x{height}_{fps}fps_{seconds}s.mp4"
