@@ -89,6 +89,8 @@ def test_a_file_that_holds_no_weights_is_found_first(fakes: FakeStages, tmp_path
     config = config_of(tmp_path, f"encoder.weights={page}")
     with pytest.raises(WeightsError, match=r"r3d\.pth': not a weights file"):
         pipeline.check_beginning(config, ALL)
+    elsewhere = ("encoder.weights=kinetics", f"encoder.mirror={tmp_path / 'unmounted'}")
+    pipeline.check_beginning(config_of(tmp_path, *elsewhere), ALL)  # all may be done
 
 
 def test_a_checkpoint_to_export_with_is_looked_at_first(tmp_path: Path) -> None:

@@ -138,10 +138,14 @@ def weights_identity(
 def check_first_bytes(source: WeightsSource) -> None:
     """Find out from its first bytes that a local file holds no weights, such as a saved web page.
 
+    One whose SHA-256 is known is checked when it is used, and need not be there before.
+
     Raises:
         WeightsError: It begins as no file of PyTorch's does.
     """
-    if source.uri is None or not storage.is_local(source.uri):
+    if source.uri is None or source.sha256_prefix is not None:
+        return
+    if not storage.is_local(source.uri):
         return
     path = storage.local_path(source.uri)
     try:
