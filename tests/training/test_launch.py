@@ -60,7 +60,7 @@ def trainers_of(job: TrainingJob) -> list[int]:
 
 
 def wait_until_gone(job: TrainingJob) -> bool:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while processes_of(job, "tsp_core.training.main") and time.monotonic() < deadline:
         time.sleep(0.05)
     return not processes_of(job, "tsp_core.training.main")
@@ -226,7 +226,7 @@ def kill_parent_when_training(job: TrainingJob) -> None:
         "launch.launch(job.TrainingJob.model_validate_json(text), lambda update: None)"
     )
     parent = subprocess.Popen([sys.executable, "-c", program, str(job.path("parent.json"))])
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not Path(job.state_uri).exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     parent.kill()
