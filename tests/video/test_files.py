@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import pickle
 from pathlib import Path
 
 import fsspec
@@ -67,6 +68,17 @@ def test_remote_files_are_fetched_once(tmp_path, remote):
     with local_video(remote, SHA256, str(cache)) as second:
         assert second == first
     assert [path.name for path in (cache / "videos").iterdir()] == [first.name]
+
+
+def test_a_remote_video_is_called_by_its_own_name(tmp_path, remote):
+    with (
+        pytest.raises(
+            VideoError, match=r"^corrupted: 'some video\.MP4': a damaged frame$"
+        ) as raised,
+        local_video(remote, SHA256, str(tmp_path)) as path,
+    ):
+        raise VideoError("corrupted", f"{path.name!r}: a damaged frame")
+    assert pickle.loads(pickle.dumps(raised.value)).reason == raised.value.reason
 
 
 def test_the_default_cache_is_the_users(tmp_path, remote, monkeypatch):

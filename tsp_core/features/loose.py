@@ -215,15 +215,11 @@ def measured(name: str, uri: str, asked: Computing) -> dict[str, Any]:
     """Measure a video by decoding it: a row of the videos table."""
     uri = storage.absolute(uri)  # worker processes stay in the folder in which they were started
     with local_video(uri, None, asked.cache_dir) as path:
-        try:
-            found = run_sandboxed(
-                probe,
-                path,
-                LIMITS,
-                keep_truncated=asked.truncated == "keep",
-                max_pixels=LIMITS.max_pixels(path),
-            )
-        except VideoError as error:  # the copy of a remote file is called by its hash
-            reason = error.reason.replace(repr(path.name), repr(file_name(uri)))
-            raise VideoError(error.code, reason) from error
+        found = run_sandboxed(
+            probe,
+            path,
+            LIMITS,
+            keep_truncated=asked.truncated == "keep",
+            max_pixels=LIMITS.max_pixels(path),
+        )
         return {**found.as_row(), "video": name, "uri": uri}

@@ -178,15 +178,14 @@ def _measured(path: Path, uri: str, config: Config) -> dict[str, Any]:
         VideoError: missing: it is gone, or (`UnreadableNowError`) cannot be read.
         MachineTroubleError: It cannot be read for a reason that is none of the file's.
     """
-    from tsp_core.video.files import NOT_OF_THE_CONTENT, file_name
+    from tsp_core.video.files import NOT_OF_THE_CONTENT, called_by_name
     from tsp_core.video.probe import identify
     from tsp_core.video.trouble import plainly
 
     try:
-        return _probed(path, config)
+        with called_by_name(path, uri):
+            return _probed(path, config)
     except VideoError as error:
-        # A local copy of a remote file is named by its hash, which tells people nothing.
-        error.reason = error.reason.replace(repr(path.name), repr(file_name(uri)))
         if error.code in NOT_OF_THE_CONTENT:
             raise
         # Decoders take a file that cannot be read to its end for a short one.

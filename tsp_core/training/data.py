@@ -25,7 +25,7 @@ from tsp_core.schemas import BOUND_TO_LIMITS
 from tsp_core.training.index import ClipIndex, open_index
 from tsp_core.training.suspects import ReadingNote
 from tsp_core.video.apart import ApartReader, Window, clip_reader
-from tsp_core.video.files import local_video
+from tsp_core.video.files import called_by_name, local_video
 from tsp_core.video.proxy_files import local_proxy
 from tsp_core.video.proxy_reader import PictureDecoder, ProxyReader
 from tsp_core.video.reader import ClipReader
@@ -260,7 +260,7 @@ def _video(
 
         def read(start_seconds: float, window: Window) -> NDArray[np.uint8]:
             frames = clip_frames(timeline, clip, start_seconds)
-            with guard():
+            with guard(), called_by_name(path, row["uri"]):
                 return reader.read(frames, window)
 
         return _OpenVideo(read=read, close=stack.pop_all().close)

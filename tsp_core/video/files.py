@@ -101,7 +101,27 @@ def local_video(uri: str, content_hash: str | None, cache_dir: str | None) -> It
         cached = _fetch(uri, content_hash, folder, ending)
     with contextlib.suppress(OSError):
         os.utime(cached)  # used now: `tsp prune` looks for what nobody uses
-    yield cached
+    with called_by_name(cached, uri):
+        yield cached
+
+
+@contextmanager
+def called_by_name(path: Path, uri: str) -> Iterator[None]:
+    """Call a video by its own name in errors: the hash that a copy is named by tells nothing.
+
+    Args:
+        path: Of the video, or of its copy in the cache.
+        uri: Path or URI of the video.
+
+    Raises:
+        VideoError: The one that came through, with the name.
+    """
+    try:
+        yield
+    except VideoError as error:
+        error.reason = error.reason.replace(repr(path.name), repr(file_name(uri)))
+        error.args = (error.code, error.reason)
+        raise
 
 
 @contextmanager
