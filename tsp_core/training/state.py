@@ -63,7 +63,7 @@ class Position:
     rows: list[MetricRow] = field(default_factory=list)
     best_epoch: int = -1
     best_accuracy: float = -1.0
-    best_counts: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 4))
+    best_counts: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 4), compare=False)
     best_model: StateDict = field(default_factory=dict)
     quarantine: Quarantine = field(default_factory=dict)
 
