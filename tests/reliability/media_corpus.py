@@ -102,31 +102,33 @@ def _truncated() -> list[Case]:
     ]
 
 
-def _containers() -> list[Case]:
-    huge = b"\xff\xff"
+def _huge_size(data: bytearray) -> None:
+    place = data.index(b"avc1", data.index(b"stsd")) + 4 + 24
+    data[place : place + 4] = b"\xff" * 4
 
-    def huge_size(data: bytearray) -> None:
-        place = data.index(b"avc1", data.index(b"stsd")) + 4 + 24
-        data[place : place + 4] = huge + huge
 
-    def no_duration(data: bytearray) -> None:
-        for box in (b"mvhd", b"mdhd"):
-            place = data.index(box) + 20
-            data[place : place + 4] = bytes(4)
-        place = data.index(b"tkhd") + 24
+def _no_duration(data: bytearray) -> None:
+    for box in (b"mvhd", b"mdhd"):
+        place = data.index(box) + 20
         data[place : place + 4] = bytes(4)
+    place = data.index(b"tkhd") + 24
+    data[place : place + 4] = bytes(4)
 
-    def matrix(content: bytes) -> Callable[[bytearray], None]:
-        def change(data: bytearray) -> None:
-            place = data.index(b"tkhd") + 44
-            data[place : place + 36] = content
 
-        return change
+def _matrix(content: bytes) -> Callable[[bytearray], None]:
+    def change(data: bytearray) -> None:
+        place = data.index(b"tkhd") + 44
+        data[place : place + 36] = content
 
-    def huge_header(data: bytearray) -> None:
-        place = data.index(b"strf") + 12
-        data[place : place + 8] = (16_000).to_bytes(4, "little") * 2
+    return change
 
+
+def _huge_header(data: bytearray) -> None:
+    place = data.index(b"strf") + 12
+    data[place : place + 8] = (16_000).to_bytes(4, "little") * 2
+
+
+def _containers() -> list[Case]:
     plain = VideoSpec(num_frames=25)
     raw = VideoSpec(num_frames=3, codec="rawvideo")
     return [
@@ -144,23 +146,23 @@ def _containers() -> list[Case]:
             outcomes=frozenset({OK}),
             numbers=tuple(range(25)),
         ),
-        _bad("huge size.avi", lambda path: _patched(path, raw, huge_header), "limits"),
+        _bad("huge size.avi", lambda path: _patched(path, raw, _huge_header), "limits"),
         Case(
             name="huge size in the container alone.mp4",
-            make=lambda path: _patched(path, plain, huge_size),
+            make=lambda path: _patched(path, plain, _huge_size),
             outcomes=frozenset({OK}),
             numbers=tuple(range(25)),
         ),
         Case(
             name="no duration.mp4",
-            make=lambda path: _patched(path, plain, no_duration),
+            make=lambda path: _patched(path, plain, _no_duration),
             outcomes=frozenset({OK}),
             numbers=tuple(range(25)),
         ),
         *(
             Case(
                 name=f"matrix of {name}.mp4",
-                make=lambda path, content=content: _patched(path, plain, matrix(content)),
+                make=lambda path, content=content: _patched(path, plain, _matrix(content)),
                 outcomes=frozenset({OK}),
                 numbers=tuple(range(25)) if name == "zeros" else None,  # else turned somehow
             )

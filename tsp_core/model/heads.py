@@ -97,7 +97,7 @@ class TSPModel(nn.Module):
     def forward(self, clips: torch.Tensor, gvf: torch.Tensor | None = None) -> HeadOutputs:
         """Run the encoder and the heads; under autocast the heads compute in their own precision.
 
-        They are a thousandth of the work, and bf16 logits, of 8 bits, tie.
+        They are next to nothing of the work, and bf16 logits, of 8 bits, tie.
 
         Args:
             clips: Float [B, 3, L, H, W], normalised.

@@ -50,8 +50,8 @@ class Position:
         rows: Metrics of the epochs that are done.
         best_epoch: Epoch with the highest mean validation accuracy; -1 before the first.
         best_accuracy: That accuracy, over the videos that could be read then.
-        best_counts: What it follows from, float64 [V, 4] as of `metrics.add_counts`; empty in a
-            run that began with version 3.
+        best_counts: What it follows from, float64 [V, 4] as of `metrics.add_counts`; empty
+            after a checkpoint of version 2 or 3, until an epoch is better.
         best_model: The model's state after that epoch, on the CPU.
         quarantine: Videos that could not be read.
     """
